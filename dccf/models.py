@@ -1,0 +1,288 @@
+"""The values that all parts of DCCF speak in: states, reasons, the spec of a job and what became of it.
+
+Everything here is frozen. Times are aware and in UTC, durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+class JobState(enum.StrEnum):
+    """Where a job is in its life; the legal moves stand in :mod:`dccf.lifecycle.transitions`."""
+
+    #: Waits for a worker, or for its next attempt.
+    QUEUED = "queued"
+    #: A worker has claimed it and makes its image.
+    BUILDING = "building"
+    #: Its container runs.
+    RUNNING = "running"
+    #: The container has ended; what it wrote is being stored.
+    COLLECTING = "collecting"
+    #: The container ended with exit code 0 and everything it wrote is stored.
+    SUCCEEDED = "succeeded"
+    #: It ended without success; ``reason`` says why.
+    FAILED = "failed"
+    #: Somebody asked for it to stop, and it did.
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a job in this state can never change again."""
+        return self in FINAL_STATES
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a worker holds the job (it has a lease)."""
+        return self in ACTIVE_STATES
+
+
+FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+ACTIVE_STATES = frozenset({JobState.BUILDING, JobState.RUNNING, JobState.COLLECTING})
+
+
+class Reason(enum.StrEnum):
+    """Why an attempt or a job failed; whose fault it was follows from it."""
+
+    #: The container ended with an exit code other than 0.
+    EXIT_NONZERO = "exit_nonzero"
+    #: An instruction of the Dockerfile failed.
+    BUILD_FAILED = "build_failed"
+    #: The build took longer than its time limit.
+    BUILD_TIMED_OUT = "build_timed_out"
+    #: The container ran longer than its time limit.
+    TIMED_OUT = "timed_out"
+    #: The job as a whole took longer than its time limit.
+    JOB_TIMED_OUT = "job_timed_out"
+    #: No worker took the job within its queue time limit.
+    QUEUE_TIMED_OUT = "queue_timed_out"
+    #: The kernel killed the container because it used more memory than it asked for.
+    OUT_OF_MEMORY = "out_of_memory"
+    #: The container wrote more to /output than is allowed; what fits is kept.
+    OUTPUT_LIMIT_EXCEEDED = "output_limit_exceeded"
+    #: The container printed more than is allowed.
+    LOG_LIMIT_EXCEEDED = "log_limit_exceeded"
+    #: The Dockerfile asks for something that the policy does not allow.
+    REJECTED = "rejected"
+    #: A base image does not exist.
+    IMAGE_NOT_FOUND = "image_not_found"
+    #: The image was built but cannot be run.
+    INVALID_IMAGE = "invalid_image"
+
+    #: The worker stopped renewing its lease.
+    WORKER_LOST = "worker_lost"
+    #: The Docker daemon failed or went away.
+    DAEMON_ERROR = "daemon_error"
+    #: A base image could not be pulled.
+    PULL_FAILED = "pull_failed"
+    #: Pulling a base image took longer than its time limit.
+    PULL_TIMED_OUT = "pull_timed_out"
+    #: What the job wrote could not be stored.
+    STORAGE_ERROR = "storage_error"
+
+    @property
+    def is_platform_fault(self) -> bool:
+        """Whether the platform is to blame, so that the job is tried again by itself."""
+        return self in PLATFORM_REASONS
+
+
+PLATFORM_REASONS = frozenset(
+    {
+        Reason.WORKER_LOST,
+        Reason.DAEMON_ERROR,
+        Reason.PULL_FAILED,
+        Reason.PULL_TIMED_OUT,
+        Reason.STORAGE_ERROR,
+    }
+)
+
+
+class StopCause(enum.StrEnum):
+    """Why a running attempt is told to stop."""
+
+    #: Somebody cancelled the job.
+    CANCEL = "cancel"
+    #: The job's fence has passed this attempt: it kills its container and writes nothing.
+    LOST = "lost"
+    #: The worker shuts down and hands the job back.
+    SHUTDOWN = "shutdown"
+
+
+class Stream(enum.StrEnum):
+    """The four streams of log that every attempt has."""
+
+    BUILD_STDOUT = "build_stdout"
+    BUILD_STDERR = "build_stderr"
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+_MEMORY = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*(b|k|kb|kib|m|mb|mib|g|gb|gib)?\s*")
+_MEMORY_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": MIB, "g": GIB}
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def parse_memory(value: Any) -> Any:
+    """Read a size such as ``512m``, ``1.5GiB`` or a number of bytes; units are powers of 1024.
+
+    Raises:
+        ValueError: the text is not a size.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _MEMORY.fullmatch(value)
+    if match is None:
+        raise ValueError(f"{value!r} is not a size; write it like 512m or 2GiB")
+    number, unit = match.groups()
+    return int(float(number) * _MEMORY_UNITS[(unit or "").lower()[:1]])
+
+
+def require_aware(value: datetime) -> datetime:
+    """Accept a time with a zone, as UTC.
+
+    Raises:
+        ValueError: the time has no zone, so nobody can know which instant it means.
+    """
+    if value.tzinfo is None:
+        raise ValueError("the time has no zone; write it like 2030-01-31T12:00:00Z")
+    return value.astimezone(UTC)
+
+
+def _check_env(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for an environment variable")
+        if "\0" in text:
+            raise ValueError(f"the value of {name} contains a NUL character")
+    return value
+
+
+AwareDatetime = Annotated[datetime, AfterValidator(require_aware)]
+MemoryBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=6 * MIB, le=1024 * GIB)]
+QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
+
+
+class Frozen(BaseModel):
+    """Base of all values: immutable, and unknown fields are errors, not silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobSpec(Frozen):
+    """What a person can ask for when submitting a job, with its defaults and bounds."""
+
+    env: Annotated[dict[str, str], AfterValidator(_check_env)] = Field(
+        default_factory=dict, max_length=500, description="Environment of the container."
+    )
+    timeout_seconds: float = Field(600, gt=0, le=7 * 86400, description="Longest run of the container.")
+    build_timeout_seconds: float = Field(600, gt=0, le=86400, description="Longest build of the image.")
+    queue_timeout_seconds: float | None = Field(
+        None, gt=0, le=30 * 86400, description="Longest wait for a worker; no limit when null."
+    )
+    cpus: float = Field(1.0, ge=0.01, le=1024, description="CPU cores.")
+    memory: MemoryBytes = Field(512 * MIB, description="Memory in bytes, or text like 512m.")
+    network: Literal["none", "bridge"] = Field("none", description="Network of the running container.")
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, max_length=50, description="Free key-value pairs to find jobs by."
+    )
+    queue: QueueName = Field("default", description="Queue whose workers may take the job.")
+    retries: int = Field(0, ge=0, le=100, description="Further attempts after a failure of the job's own.")
+    run_after: AwareDatetime | None = Field(None, description="The job does not start before this time.")
+
+
+class Job(Frozen):
+    """A job as everybody sees it."""
+
+    id: UUID
+    state: JobState
+    reason: Reason | None = None
+    message: str = Field(description="What is happening to the job, and why, in one sentence.")
+    exit_code: int | None = None
+    owner: str
+    spec: JobSpec
+    bundle_id: UUID
+    inputs: tuple[UUID, ...] = Field((), description="Jobs whose artefacts stand under inputs/<job id>/.")
+    fence: int = Field(description="Number of the current attempt; grows with every claim.")
+    failures: int = Field(description="Failed attempts so far.")
+    max_attempts: int
+    cancel_requested: bool = False
+    worker: str | None = None
+    created_at: datetime
+    run_after: datetime
+    started_at: datetime | None = Field(None, description="When the last attempt was claimed.")
+    running_at: datetime | None = Field(None, description="When the last attempt's container started.")
+    collecting_at: datetime | None = Field(None, description="When the last attempt's container ended.")
+    finished_at: datetime | None = None
+
+
+class Attempt(Frozen):
+    """One claim of a job by a worker."""
+
+    job_id: UUID
+    fence: int
+    worker: str
+    claimed_at: datetime
+    running_at: datetime | None = None
+    collecting_at: datetime | None = None
+    finished_at: datetime | None = None
+    outcome: str | None = Field(None, description="succeeded, failed, cancelled or handed_back.")
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+
+
+class JobEvent(Frozen):
+    """One line of the history that people read."""
+
+    seq: int
+    at: datetime
+    state: JobState
+    fence: int
+    message: str
+
+
+class Artifact(Frozen):
+    """A file that the container left in /output."""
+
+    path: str
+    size: int
+    mode: int = Field(description="Permission bits as an integer, set-id bits removed.")
+    sha256: str = Field(description="Lower-case hex.")
+
+
+class BundleFile(Frozen):
+    """A file that was uploaded with a job."""
+
+    path: str
+    size: int
+    mode: int
+    sha256: str
+
+
+class LogChunk(Frozen):
+    """A piece of one stream of an attempt's log."""
+
+    seq: int
+    fence: int
+    stream: Stream
+    at: datetime
+    data: bytes
+    omitted_bytes: int = Field(0, description="Bytes left out by the cap just before this piece.")
+
+
+class Identity(Frozen):
+    """Who is asking: the owner a token belongs to, and whether it may administer."""
+
+    owner: str
+    is_admin: bool = False
