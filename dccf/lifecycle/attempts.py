@@ -1,0 +1,97 @@
+"""An attempt's way: claim, advance, finish; every write carries its fence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from dccf import errors
+from dccf.config import Settings
+from dccf.lifecycle import channels, transitions
+from dccf.lifecycle.endings import Ending, settle
+from dccf.models import Job, JobState, StopCause
+from dccf.store import history, jobs
+from dccf.store.database import Database
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What an attempt holds: the job, its fence, and in whose name."""
+
+    job_id: UUID
+    fence: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A worker's name, and the one life of it that holds leases."""
+
+    worker: str
+    lease_owner: str
+
+
+def claim(database: Database, job_id: UUID, holder: Holder, lease_seconds: float) -> tuple[Lease, Job] | None:
+    """Take a queued job that may start now, under a lease; ``None`` when it is not to be had.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        message = f"worker {holder.worker} builds the image"
+        job = jobs.claim(tx, job_id, holder.lease_owner, holder.worker, lease_seconds, message)
+        if job is None:
+            return None
+        history.open_attempt(tx, job.id, job.fence, holder.worker)
+        history.add_event(tx, job.id, job.state, job.fence, f"attempt {job.fence} started on worker {holder.worker}")
+        jobs.notify(tx, channels.JOB_CHANGED, str(job.id))
+        jobs.notify(tx, channels.WORK_TO_DO, "")
+    return Lease(job.id, job.fence, holder.worker), job
+
+
+def advance(database: Database, lease: Lease, target: JobState, message: str) -> None:
+    """Move the attempt's job to its next active state.
+
+    Raises:
+        FencePassed: this attempt is no longer the current one.
+        AttemptStopped: with cause ``cancel``: somebody wants the job cancelled.
+        StoreUnavailable: PostgreSQL is away.
+    """
+    column = {JobState.RUNNING: "running_at", JobState.COLLECTING: "collecting_at"}[target]
+    with database.begin() as tx:
+        now = jobs.get_now(tx)
+        sources = transitions.sources_of(target)
+        job = jobs.move(tx, lease.job_id, lease.fence, sources, target, {"message": message, column: now})
+        if job is None:
+            raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
+        history.change_attempt(tx, job.id, job.fence, **{column: now})
+        history.add_event(tx, job.id, target, job.fence, message)
+        jobs.notify(tx, channels.JOB_CHANGED, str(job.id))
+    if job.cancel_requested:
+        raise errors.AttemptStopped(StopCause.CANCEL)
+
+
+def require_fence(tx: Connection, lease: Lease) -> None:
+    """Make sure that an attempt is still the current one, and keep it so until the transaction ends.
+
+    Raises:
+        FencePassed: it is not.
+    """
+    if not jobs.hold_fence(tx, lease.job_id, lease.fence):
+        raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
+
+
+def finish(database: Database, settings: Settings, lease: Lease, ending: Ending) -> Job:
+    """End an attempt: its job is final now, or queued for another attempt.
+
+    Raises:
+        FencePassed: this attempt is no longer the current one; nothing was written.
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        job = jobs.lock(tx, lease.job_id)
+        if job is None or job.fence != lease.fence or not job.state.is_active:
+            raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
+        return settle(tx, settings, job, ending)

@@ -1,0 +1,62 @@
+"""Which hints to send: bounded per queue, fair between owners, again when a job waits too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from dccf.config import Settings
+from dccf.models import JobState
+from dccf.store import fleet, jobs
+from dccf.store.database import Database
+from dccf.store.jobs import Hint
+
+#: Hints that one call takes, so that one transaction stays short.
+BATCH = 200
+#: A hint that could not be sent is tried again after this long.
+RETRY_SECONDS = 5
+
+
+def take_first(database: Database, settings: Settings, job_id: UUID) -> list[Hint]:
+    """Take the first hint of a job just submitted, if its queue has room; the controller sends the others.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        return jobs.take_hint(tx, job_id, settings.hint_resend_seconds, settings.hints_outstanding)
+
+
+def take_due(database: Database, settings: Settings) -> list[Hint]:
+    """Take hints that are due and that their queues have room for.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        slots = fleet.count_slots(tx)
+        room = {
+            queue: max(settings.hints_outstanding, 2 * slots.get(queue, 0)) - sent
+            for queue, sent in jobs.count_outstanding(tx).items()
+        }
+        return jobs.take_due_hints(tx, settings.hint_resend_seconds, room, BATCH)
+
+
+def put_back(database: Database, hints: Sequence[Hint]) -> None:
+    """Note that hints could not be sent.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        jobs.put_back_hints(tx, [hint.job_id for hint in hints], RETRY_SECONDS)
+
+
+def finish_continuation(database: Database, job_id: UUID, state: JobState) -> None:
+    """Note that everything that follows a finished job has been sent.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away; the continuation is then sent once more.
+    """
+    with database.begin() as tx:
+        jobs.finish_continuation(tx, job_id, state)

@@ -1,0 +1,81 @@
+"""Leases: extended by workers, taken by the controller when they run out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from dccf.config import Settings
+from dccf.lifecycle.attempts import Holder
+from dccf.lifecycle.endings import Ending, end, settle
+from dccf.models import Job, JobState, Reason
+from dccf.store import jobs
+from dccf.store.database import Database
+
+#: Jobs that one sweep takes in one transaction.
+BATCH = 100
+
+
+def extend(database: Database, holder: Holder, job_ids: Collection[UUID], lease_seconds: float) -> set[UUID]:
+    """Push out the leases of a worker's jobs; give those that it still holds.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away; the leases stand until they run out.
+    """
+    with database.begin() as tx:
+        return jobs.extend_leases(tx, holder.lease_owner, job_ids, lease_seconds)
+
+
+def expire(database: Database, settings: Settings) -> list[Job]:
+    """Take the jobs of workers that have gone silent: queued again, failed at the cap, or cancelled.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        return [settle(tx, settings, job, _lost(job)) for job in jobs.lock_expired(tx, BATCH)]
+
+
+def release_earlier(database: Database, settings: Settings, holder: Holder) -> list[Job]:
+    """Take the jobs that earlier lives of a worker still hold, without waiting for their leases.
+
+    Only the worker itself may call this, once it is sure that its earlier life is dead.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        earlier = jobs.lock_leased_by_earlier(tx, holder.worker, holder.lease_owner)
+        return [settle(tx, settings, job, _lost(job)) for job in earlier]
+
+
+def fail_overdue(database: Database) -> list[Job]:
+    """Fail the jobs that no worker took within their queue time limit.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        overdue = jobs.lock_queue_timed_out(tx, BATCH)
+        return [end(tx, job, _waited_too_long(job)) for job in overdue]
+
+
+def extend_all(database: Database, lease_seconds: float) -> int:
+    """Give every lease its full length again, after an outage in which no worker could renew.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away again.
+    """
+    with database.begin() as tx:
+        return jobs.extend_all_leases(tx, lease_seconds)
+
+
+def _lost(job: Job) -> Ending:
+    message = f"worker {job.worker} stopped renewing its lease while the job was {job.state}"
+    return Ending(JobState.FAILED, message, Reason.WORKER_LOST)
+
+
+def _waited_too_long(job: Job) -> Ending:
+    limit = job.spec.queue_timeout_seconds
+    message = f"no worker of queue {job.spec.queue} took the job within {limit:g} s"
+    return Ending(JobState.FAILED, message, Reason.QUEUE_TIMED_OUT)

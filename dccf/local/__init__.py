@@ -1,0 +1,1 @@
+"""The one-machine stack: every process of DCCF, supervised on one machine."""

@@ -1,0 +1,379 @@
+"""A private Docker daemon that touches nothing of the machine it runs on.
+
+It lives in its own mount, PID and (unless told otherwise) network namespace, keeps its data in one
+folder and its control groups under one name, and dies with the process that started it. Tests use it,
+and so does ``dccf up`` where no daemon runs. As a program it stays in the foreground::
+
+    python -m dccf.local.daemon --folder FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import docker
+import docker.errors
+import requests
+
+from dccf.errors import LocalStackError
+from dccf.local import busybox
+
+START_SECONDS = 60.0
+#: dockerd gives containers that ignore SIGTERM 10 s (measured).
+STOP_SECONDS = 12.0
+#: Longest wait for a registry before the local busybox is taken instead.
+PULL_SECONDS = 15.0
+#: What all RUN instructions of BuildKit may use together; the daemon itself knows no such limit.
+BUILD_MEMORY_BYTES = 2 << 30
+BUILD_PIDS = 1024
+
+_CGROUPS = Path("/sys/fs/cgroup")
+#: The longest path of a Unix socket is 108 bytes with its closing NUL (unix(7)).
+_SOCKET_PATH_MAX = 107
+_POLL_SECONDS = 0.05
+_TOOLS = {
+    "dockerd": "docker.io (Debian) or docker-ce (docker.com)",
+    "containerd": "containerd",
+    "iptables": "iptables",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "ip": "iproute2",
+}
+# /run is hidden behind a fresh tmpfs so that no pid file, socket or plug-in of the machine's own
+# daemon is seen; subordinate ids are given for this mount namespace only.
+_SCRIPT = """
+set -e
+ip link set lo up
+mount -t tmpfs -o mode=755 dccf-run /run
+if [ "$DCCF_REMAP" = 1 ]; then
+    echo nobody:100000:65536 > /run/subids
+    mount --bind /run/subids /etc/subuid
+    mount --bind /run/subids /etc/subgid
+fi
+exec dockerd "$@"
+"""
+
+
+class PrivateDaemon:
+    """Handle on the private daemon of one folder, started by this process or by another.
+
+    ``folder`` keeps images, volumes, the log and the socket. With ``own_network`` the daemon reaches
+    no address but its own, so no registry either; without it the daemon pulls over the machine's network but
+    offers containers no network at all, and leaves the machine's firewall alone.
+    """
+
+    def __init__(self, folder: Path, *, own_network: bool = True) -> None:
+        self.folder = folder.absolute()
+        self._own_network = own_network
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def docker_url(self) -> str:
+        """Where clients find the daemon, as the setting ``docker_url`` wants it."""
+        return f"unix://{self.folder / 'docker.sock'}"
+
+    @property
+    def log_path(self) -> Path:
+        """The daemon's own log."""
+        return self.folder / "dockerd.log"
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers. It dies with this process.
+
+        Raises:
+            LocalStackError: it cannot be started here; the message says what to do.
+        """
+        check_machine(self.folder)
+        command = [sys.executable, "-m", "dccf.local.daemon", "--folder", str(self.folder)]
+        command += [] if self._own_network else ["--host-network"]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            self.wait_until_ready()
+        except LocalStackError:
+            self.stop()
+            raise
+
+    def wait_until_ready(self, timeout_seconds: float = START_SECONDS) -> None:
+        """Wait until the daemon answers, whoever started it.
+
+        Raises:
+            LocalStackError: it ended, or did not answer in time; the message carries the end of its log.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not self._answers():
+            if self._process is not None and self._process.poll() is not None:
+                raise LocalStackError(f"The private Docker daemon ended while starting.\n{self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise LocalStackError(
+                    f"The private Docker daemon did not answer within {timeout_seconds:g} s.\n{self._log_tail()}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Stop the daemon in good order; its images and volumes stay. Safe to call twice."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        """Kill the daemon and all its containers at once, as a crash would; ``start`` brings it back."""
+        pid = self.pid
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of dockerd as this machine sees it, or ``None`` when it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            return None
+        # supervisor -> unshare -> dockerd, which is process 1 of its own namespace
+        for unshare in _children(self._process.pid):
+            for daemon in _children(unshare):
+                return daemon
+        return None
+
+    def ensure_busybox(self) -> str:
+        """Make sure that the image ``busybox`` is there, and give its id.
+
+        Raises:
+            LocalStackError: it can neither be pulled nor made from the machine's own busybox.
+        """
+        return busybox.ensure(self.docker_url, timeout_seconds=PULL_SECONDS)
+
+    def _answers(self) -> bool:
+        try:
+            with contextlib.closing(docker.APIClient(base_url=self.docker_url, timeout=5)) as client:
+                return bool(client.ping())
+        except (docker.errors.DockerException, requests.RequestException):
+            return False
+
+    def _log_tail(self) -> str:
+        try:
+            text = self.log_path.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-5:])
+
+
+def check_machine(folder: Path) -> None:
+    """Check that a private daemon can run here.
+
+    Raises:
+        LocalStackError: it cannot; the message says why and what to do.
+    """
+    if os.geteuid() != 0:
+        raise LocalStackError(
+            "A private Docker daemon needs root. Run as root, or start Docker yourself and set DCCF_DOCKER_URL."
+        )
+    for tool, package in _TOOLS.items():
+        if shutil.which(tool) is None:
+            raise LocalStackError(
+                f"{tool} is not installed. Install {package}, or set DCCF_DOCKER_URL to a Docker daemon."
+            )
+    if Path("/run") in folder.resolve().parents:
+        raise LocalStackError(f"{folder}: the private Docker daemon hides /run; choose a folder elsewhere.")
+    if len(os.fsencode(folder / "docker.sock")) > _SOCKET_PATH_MAX:
+        raise LocalStackError(f"{folder}: the path is too long for a socket; choose a shorter one.")
+
+
+def serve(folder: Path, *, own_network: bool = True) -> int:
+    """Run the daemon in the foreground until SIGTERM, SIGINT or the death of the parent process.
+
+    Gives the exit code: 0 when it was told to stop, 1 when dockerd ended by itself.
+
+    Raises:
+        LocalStackError: it cannot run here, or another daemon uses the folder.
+    """
+    parent = os.getppid()
+    stopping = _note_signals()
+    check_machine(folder)
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with _locked(folder), (folder / "dockerd.log").open("wb") as log:
+        parent_group = _cgroup_name(folder)
+        _remove_cgroups(parent_group)
+        _limit_builds(parent_group)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "docker.sock").unlink()
+        process = _spawn(folder, own_network=own_network, log_fd=log.fileno())
+        try:
+            while process.poll() is None and not stopping and os.getppid() == parent:
+                time.sleep(_POLL_SECONDS)
+            ended_by_itself = process.poll() is not None
+        finally:
+            # Nobody waits for an orderly end when the parent is gone.
+            _end(process, patience_seconds=STOP_SECONDS if os.getppid() == parent else 0)
+            _remove_cgroups(parent_group)
+    return 1 if ended_by_itself else 0
+
+
+def _note_signals() -> list[int]:
+    """Collect SIGTERM and SIGINT in a list instead of dying from them."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        seen.append(number)
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    return seen
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LocalStackError(f"{folder}: another private Docker daemon uses this folder.") from error
+        yield
+
+
+def _spawn(folder: Path, *, own_network: bool, log_fd: int) -> subprocess.Popen[bytes]:
+    """Start dockerd in its namespaces; the kernel kills it when this process dies, however it dies."""
+    remap = _can_remap()
+    flags = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"] + (["--net"] if own_network else [])
+    command = ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, "sh", "-c", _SCRIPT, "dccf-daemon"]
+    command += _daemon_arguments(folder, remap=remap, own_network=own_network)
+    # Its own session: Ctrl-C in a terminal reaches the supervisor only, which stops dockerd in order.
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "DCCF_REMAP": str(int(remap))},
+        stdin=subprocess.DEVNULL,
+        stdout=log_fd,
+        stderr=log_fd,
+        start_new_session=True,
+    )
+
+
+def _daemon_arguments(folder: Path, *, remap: bool, own_network: bool) -> list[str]:
+    arguments = [
+        f"--data-root={folder / 'data'}",
+        "--exec-root=/run/docker",
+        "--pidfile=/run/docker.pid",
+        f"--host=unix://{folder / 'docker.sock'}",
+        f"--cgroup-parent=/{_cgroup_name(folder)}",
+        # systemd's driver would talk to the machine's systemd, which knows nothing of this daemon.
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+        "--label=dccf.exclusive=true",
+        "--log-driver=local",
+        "--default-ulimit=core=0:0",
+        "--default-ulimit=nofile=4096:4096",
+        "--icc=false",
+    ]
+    if remap:
+        arguments.append("--userns-remap=nobody:nogroup")
+    if not own_network:
+        arguments += ["--bridge=none", "--iptables=false"]
+    if _major_version() >= 25:
+        # Sessionless BuildKit fails with the containerd image store (measured on 26.1.5).
+        arguments.append("--feature=containerd-snapshotter=false")
+    return arguments
+
+
+def _major_version() -> int:
+    """Read dockerd's major version from ``Docker version 20.10.24, build ...``."""
+    words = subprocess.run(["dockerd", "--version"], capture_output=True, text=True, check=True).stdout.split()
+    number = words[2].split(".")[0] if len(words) > 2 else ""
+    return int(number) if number.isdigit() else 0
+
+
+def _can_remap() -> bool:
+    """Whether root inside containers can be an unprivileged user outside."""
+    if not (Path("/etc/subuid").exists() and Path("/etc/subgid").exists()):
+        return False
+    probe = subprocess.run(["unshare", "--user", "true"], stderr=subprocess.DEVNULL, check=False)
+    return probe.returncode == 0
+
+
+def _end(process: subprocess.Popen[bytes], patience_seconds: float) -> None:
+    """Stop dockerd in order, and kill it when it takes longer than that; waits for its end."""
+    for daemon in _children(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon, signal.SIGTERM)
+    try:
+        process.wait(patience_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _cgroup_name(folder: Path) -> str:
+    return "dccf-" + hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+
+
+def _limit_builds(parent_group: str) -> None:
+    """Make BuildKit's control group before BuildKit does, with limits.
+
+    BuildKit ignores the memory of a build request, but keeps the limits of a group that exists (measured).
+    """
+    version_2 = (_CGROUPS / "cgroup.controllers").exists()
+    if version_2:
+        group = _CGROUPS / parent_group / "buildkit"
+        group.mkdir(parents=True, exist_ok=True)
+        for folder in (_CGROUPS, _CGROUPS / parent_group):
+            (folder / "cgroup.subtree_control").write_text("+memory +pids")
+        limits = {group / "memory.max": BUILD_MEMORY_BYTES, group / "pids.max": BUILD_PIDS}
+    else:
+        memory, pids = (_CGROUPS / kind / parent_group / "buildkit" for kind in ("memory", "pids"))
+        for group in (memory, pids):
+            group.mkdir(parents=True, exist_ok=True)
+        limits = {memory / "memory.limit_in_bytes": BUILD_MEMORY_BYTES, pids / "pids.max": BUILD_PIDS}
+        swap = memory / "memory.memsw.limit_in_bytes"
+        if swap.exists():
+            limits[swap] = BUILD_MEMORY_BYTES
+    for file, value in limits.items():
+        file.write_text(str(value))
+
+
+def _remove_cgroups(parent_group: str) -> None:
+    """Remove the daemon's control groups, deepest first; a group with a process left in it stays."""
+    for root in (_CGROUPS / parent_group, *_CGROUPS.glob(f"*/{parent_group}")):
+        for folder, _, _ in os.walk(root, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+
+
+def main() -> int:
+    """Run as a program: the daemon of one folder, in the foreground."""
+    parser = argparse.ArgumentParser(prog="python -m dccf.local.daemon", description=serve.__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where images, volumes, log and socket are kept")
+    parser.add_argument("--host-network", action="store_true", help="let the daemon reach registries")
+    arguments = parser.parse_args()
+    try:
+        return serve(arguments.folder, own_network=not arguments.host_network)
+    except LocalStackError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Queries on the heartbeats of workers and controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from dccf.models import Frozen
+from dccf.store.tables import controller, worker
+
+#: A heartbeat older than this belongs to a process that is gone.
+ALIVE_SECONDS = 30
+
+
+class WorkerInfo(Frozen):
+    """A worker as it last described itself."""
+
+    name: str
+    queues: tuple[str, ...]
+    slots: int
+    engine: str
+    version: str
+    message: str
+    started_at: datetime
+    heartbeat_at: datetime
+    is_alive: bool
+
+
+def beat_worker(
+    tx: Connection,
+    name: str,
+    lease_owner: str,
+    *,
+    queues: Sequence[str],
+    slots: int,
+    engine: str,
+    version: str,
+    message: str,
+) -> None:
+    """Note a worker's sign of life and what it says of itself."""
+    values = {
+        "lease_owner": lease_owner,
+        "queues": list(queues),
+        "slots": slots,
+        "engine": engine,
+        "version": version,
+        "message": message,
+    }
+    statement = insert(worker).values(name=name, **values)
+    tx.execute(
+        statement.on_conflict_do_update(index_elements=[worker.c.name], set_={**values, "heartbeat_at": func.now()})
+    )
+
+
+def forget_worker(tx: Connection, name: str, lease_owner: str) -> None:
+    """Remove a worker that has shut down, unless a newer life of it has taken its name."""
+    tx.execute(delete(worker).where(worker.c.name == name, worker.c.lease_owner == lease_owner))
+
+
+def get_workers(tx: Connection) -> tuple[WorkerInfo, ...]:
+    """List all workers that have not said goodbye."""
+    is_alive = worker.c.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_SECONDS)
+    columns = [worker.c[name] for name in WorkerInfo.model_fields if name != "is_alive"]
+    rows = tx.execute(select(*columns, is_alive.label("is_alive")).order_by(worker.c.name))
+    return tuple(WorkerInfo.model_validate({**row._mapping, "queues": tuple(row.queues)}) for row in rows)
+
+
+def count_slots(tx: Connection) -> dict[str, int]:
+    """Count the slots of live workers per queue; a slot counts for every queue it listens on."""
+    slots: dict[str, int] = {}
+    for info in get_workers(tx):
+        if info.is_alive and not info.message:
+            for queue in info.queues:
+                slots[queue] = slots.get(queue, 0) + info.slots
+    return slots
+
+
+def beat_controller(tx: Connection, controller_id: str, version: str) -> None:
+    """Note a controller's sign of life."""
+    statement = insert(controller).values(id=controller_id, version=version)
+    tx.execute(statement.on_conflict_do_update(index_elements=[controller.c.id], set_={"heartbeat_at": func.now()}))
+
+
+def forget_controllers(tx: Connection, controller_id: str) -> None:
+    """Remove a controller that shuts down, and those that have long been silent."""
+    silent = controller.c.heartbeat_at < func.now() - func.make_interval(0, 0, 0, 1)
+    tx.execute(delete(controller).where((controller.c.id == controller_id) | silent))
+
+
+def count_live_controllers(tx: Connection) -> int:
+    """Count the controllers that are alive."""
+    alive = controller.c.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_SECONDS)
+    return tx.execute(select(func.count()).select_from(controller).where(alive)).scalar_one()

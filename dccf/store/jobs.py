@@ -1,0 +1,424 @@
+"""Queries on jobs. Only :mod:`dccf.lifecycle` may call those that write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from dccf.models import ACTIVE_STATES, FINAL_STATES, Job, JobSpec, JobState
+from dccf.store.tables import job
+
+#: Exponent at which the wait between two hints stops growing.
+_MAX_HINT_DOUBLINGS = 8
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job about to be submitted."""
+
+    id: UUID
+    owner: str
+    spec: JobSpec
+    bundle_id: UUID
+    inputs: tuple[UUID, ...]
+    celery_message: str
+    has_continuation: bool
+    max_attempts: int
+    message: str
+    idempotency_key: str | None = None
+    request_hash: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A Celery message to send: the same for every hint of one job."""
+
+    job_id: UUID
+    queue: str
+    celery_message: str
+    #: How many hints were sent before this one.
+    sent_before: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing, and the key that the next one starts after."""
+
+    items: tuple[Job, ...]
+    next_key: tuple[datetime, UUID] | None
+
+
+def seconds(value: float | ColumnElement[Any]) -> ColumnElement[Any]:
+    """Give an SQL interval of so many seconds."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, value)
+
+
+def from_row(row: Row[Any]) -> Job:
+    """Make the frozen value of a row of the job table."""
+    values = {name: getattr(row, name) for name in _JOB_FIELDS}
+    values["spec"] = JobSpec.model_validate(row.spec)
+    values["inputs"] = tuple(row.inputs)
+    return Job.model_validate(values)
+
+
+_JOB_FIELDS = tuple(name for name in Job.model_fields if name not in {"spec", "inputs"})
+
+
+def insert_new(tx: Connection, new: NewJob) -> bool:
+    """Insert a queued job; tell whether it was new (its id and its idempotency key were free)."""
+    run_after = func.coalesce(literal(new.spec.run_after), func.now())
+    statement = (
+        insert(job)
+        .values(
+            id=new.id,
+            owner=new.owner,
+            queue=new.spec.queue,
+            state=JobState.QUEUED,
+            message=new.message,
+            spec=new.spec.model_dump(mode="json"),
+            bundle_id=new.bundle_id,
+            inputs=list(new.inputs),
+            celery_message=new.celery_message,
+            continuation_pending=new.has_continuation,
+            max_attempts=new.max_attempts,
+            run_after=run_after,
+            hint_after=run_after,
+            queue_timeout_seconds=new.spec.queue_timeout_seconds,
+            idempotency_key=new.idempotency_key,
+            request_hash=new.request_hash,
+        )
+        .on_conflict_do_nothing()
+        .returning(job.c.id)
+    )
+    return tx.execute(statement).first() is not None
+
+
+def get(tx: Connection, job_id: UUID) -> Job | None:
+    """Get a job by its id."""
+    row = tx.execute(select(job).where(job.c.id == job_id)).first()
+    return None if row is None else from_row(row)
+
+
+def get_by_idempotency_key(tx: Connection, owner: str, key: str) -> tuple[Job, bytes | None] | None:
+    """Get the job that an owner submitted with this key, and the hash of that request."""
+    row = tx.execute(select(job).where(job.c.owner == owner, job.c.idempotency_key == key)).first()
+    return None if row is None else (from_row(row), row.request_hash)
+
+
+def get_many(tx: Connection, job_ids: Collection[UUID]) -> list[Job]:
+    """Get those of the jobs that exist."""
+    return [from_row(row) for row in tx.execute(select(job).where(job.c.id.in_(job_ids)))]
+
+
+def find(
+    tx: Connection,
+    owner: str | None,
+    states: Collection[JobState] = (),
+    labels: Mapping[str, str] | None = None,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
+) -> Page:
+    """List jobs, newest first; ``owner=None`` means everybody's."""
+    statement = select(job).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(limit + 1)
+    if owner is not None:
+        statement = statement.where(job.c.owner == owner)
+    if states:
+        statement = statement.where(job.c.state.in_(states))
+    if labels:
+        statement = statement.where(job.c.spec["labels"].contains(dict(labels)))
+    if after is not None:
+        statement = statement.where(
+            or_(job.c.created_at < after[0], and_(job.c.created_at == after[0], job.c.id < after[1]))
+        )
+    found = [from_row(row) for row in tx.execute(statement)]
+    next_key = (found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None
+    return Page(tuple(found[:limit]), next_key)
+
+
+def find_by_prefix(tx: Connection, prefix: str, owner: str | None, limit: int = 2) -> list[UUID]:
+    """List the ids that start with a prefix, as people type them."""
+    statement = select(job.c.id).where(text("CAST(job.id AS text) LIKE :prefix")).limit(limit)
+    if owner is not None:
+        statement = statement.where(job.c.owner == owner)
+    return list(tx.execute(statement, {"prefix": f"{prefix}%"}).scalars())
+
+
+def count_by_state(tx: Connection) -> dict[JobState, int]:
+    """Count the jobs in every state that has any."""
+    rows = tx.execute(select(job.c.state, func.count()).group_by(job.c.state))
+    return {JobState(state): count for state, count in rows}
+
+
+def claim(
+    tx: Connection, job_id: UUID, lease_owner: str, worker: str, lease_seconds: float, message: str
+) -> Job | None:
+    """Take a queued job under a lease, if it may start now; at most one caller wins."""
+    statement = (
+        update(job)
+        .where(
+            job.c.id == job_id,
+            job.c.state == JobState.QUEUED,
+            job.c.run_after <= func.now(),
+            ~job.c.cancel_requested,
+        )
+        .values(
+            state=JobState.BUILDING,
+            message=message,
+            fence=job.c.fence + 1,
+            lease_owner=lease_owner,
+            worker=worker,
+            lease_expires_at=func.now() + seconds(lease_seconds),
+            hint_after=None,
+            started_at=func.now(),
+            running_at=None,
+            collecting_at=None,
+        )
+        .returning(*job.c)
+    )
+    row = tx.execute(statement).first()
+    return None if row is None else from_row(row)
+
+
+def move(
+    tx: Connection,
+    job_id: UUID,
+    fence: int,
+    sources: Collection[JobState],
+    target: JobState,
+    values: Mapping[str, Any],
+) -> Job | None:
+    """Change a job's state if it is in one of ``sources`` and ``fence`` is still its fence."""
+    changes = {**values, "state": target}
+    if not target.is_active:
+        changes |= {"lease_owner": None, "lease_expires_at": None}
+    statement = (
+        update(job)
+        .where(job.c.id == job_id, job.c.fence == fence, job.c.state.in_(sources))
+        .values(changes)
+        .returning(*job.c)
+    )
+    row = tx.execute(statement).first()
+    return None if row is None else from_row(row)
+
+
+def lock(tx: Connection, job_id: UUID) -> Job | None:
+    """Get a job and keep others from changing it until the transaction ends."""
+    row = tx.execute(select(job).where(job.c.id == job_id).with_for_update()).first()
+    return None if row is None else from_row(row)
+
+
+def hold_fence(tx: Connection, job_id: UUID, fence: int) -> bool:
+    """Tell whether an attempt is still the current one, and keep it so until the transaction ends."""
+    statement = (
+        select(job.c.id)
+        .where(job.c.id == job_id, job.c.fence == fence, job.c.state.in_(ACTIVE_STATES))
+        .with_for_update(read=True)
+    )
+    return tx.execute(statement).first() is not None
+
+
+def get_retries_used(tx: Connection, job_id: UUID) -> int:
+    """Count the attempts that a job has been given after failures of its own."""
+    return int(tx.execute(select(job.c.retries_used).where(job.c.id == job_id)).scalar_one())
+
+
+def request_cancel(tx: Connection, job_id: UUID) -> None:
+    """Mark an active job as to be cancelled."""
+    tx.execute(update(job).where(job.c.id == job_id).values(cancel_requested=True))
+
+
+def extend_leases(tx: Connection, lease_owner: str, job_ids: Collection[UUID], lease_seconds: float) -> set[UUID]:
+    """Push the ends of leases out; give the jobs whose lease this owner still holds."""
+    statement = (
+        update(job)
+        .where(job.c.id.in_(job_ids), job.c.lease_owner == lease_owner, job.c.state.in_(ACTIVE_STATES))
+        .values(lease_expires_at=func.now() + seconds(lease_seconds))
+        .returning(job.c.id)
+    )
+    return set(tx.execute(statement).scalars())
+
+
+def find_cancel_requests(tx: Connection, lease_owner: str) -> set[UUID]:
+    """List the jobs of one worker that somebody wants cancelled."""
+    statement = select(job.c.id).where(
+        job.c.lease_owner == lease_owner, job.c.lease_expires_at.is_not(None), job.c.cancel_requested
+    )
+    return set(tx.execute(statement).scalars())
+
+
+def lock_expired(tx: Connection, limit: int) -> list[Job]:
+    """Take jobs whose lease has run out; another controller skips those that one has taken."""
+    statement = (
+        select(job)
+        .where(job.c.lease_expires_at < func.now())
+        .order_by(job.c.lease_expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [from_row(row) for row in tx.execute(statement)]
+
+
+def lock_leased_by_earlier(tx: Connection, worker: str, lease_owner: str) -> list[Job]:
+    """Take the jobs that earlier lives of a worker (same name, other lease owner) still hold."""
+    statement = (
+        select(job)
+        .where(job.c.worker == worker, job.c.lease_owner != lease_owner, job.c.state.in_(ACTIVE_STATES))
+        .with_for_update()
+    )
+    return [from_row(row) for row in tx.execute(statement)]
+
+
+def lock_queue_timed_out(tx: Connection, limit: int) -> list[Job]:
+    """Take never-started jobs that have waited longer than their queue time limit."""
+    waited_since = func.greatest(job.c.created_at, job.c.run_after)
+    statement = (
+        select(job)
+        .where(
+            job.c.state == JobState.QUEUED,
+            job.c.fence == 0,
+            job.c.queue_timeout_seconds.is_not(None),
+            waited_since + seconds(job.c.queue_timeout_seconds) < func.now(),
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [from_row(row) for row in tx.execute(statement)]
+
+
+def extend_all_leases(tx: Connection, lease_seconds: float) -> int:
+    """Give every lease its full length again, after an outage in which nobody could renew."""
+    statement = (
+        update(job)
+        .where(job.c.lease_expires_at.is_not(None))
+        .values(lease_expires_at=func.greatest(job.c.lease_expires_at, func.now() + seconds(lease_seconds)))
+    )
+    return int(tx.execute(statement).rowcount)
+
+
+def take_due_hints(tx: Connection, resend_seconds: float, room: Mapping[str, int], limit: int) -> list[Hint]:
+    """Pick hints that are due, fairly by owner, and note them as sent.
+
+    ``room`` says how many first hints each queue may still get; queues that it does not name get
+    none. A hint sent before, or the message of a finished job whose continuation is overdue, needs
+    no room: it is already counted or is no backlog. The next hint of the same job is due after
+    ``resend_seconds``, doubled for every hint before.
+    """
+    turn = func.row_number().over(
+        partition_by=(job.c.queue, job.c.owner, job.c.hints > 0), order_by=(job.c.hint_after, job.c.id)
+    )
+    due = (
+        select(job.c.id, job.c.queue, job.c.hints, job.c.hint_after, turn.label("turn"))
+        .where(job.c.hint_after <= func.now())
+        .cte("due")
+    )
+    place = func.row_number().over(
+        partition_by=(due.c.queue, due.c.hints > 0), order_by=(due.c.turn, due.c.hint_after, due.c.id)
+    )
+    placed = select(due.c.id, due.c.queue, due.c.hints, due.c.turn, place.label("place")).cte("placed")
+    has_room = or_(
+        placed.c.hints > 0,
+        *[and_(placed.c.queue == queue, placed.c.place <= slots) for queue, slots in room.items()],
+    )
+    chosen = select(placed.c.id).where(has_room).order_by(placed.c.turn, placed.c.place).limit(limit)
+    locked = (
+        select(job.c.id)
+        .where(job.c.id.in_(chosen.scalar_subquery()), job.c.hint_after <= func.now())
+        .with_for_update(skip_locked=True)
+    )
+    return _note_hints(tx, job.c.id.in_(locked.scalar_subquery()), resend_seconds)
+
+
+def take_hint(tx: Connection, job_id: UUID, resend_seconds: float, room: int) -> list[Hint]:
+    """Note the first hint of one new job as sent, if it is due and its queue has room for it."""
+    outstanding = (
+        select(func.count())
+        .select_from(job.alias("other"))
+        .where(text("other.queue = job.queue AND other.state = 'queued' AND other.hints > 0"))
+        .scalar_subquery()
+    )
+    due = and_(job.c.id == job_id, job.c.hints == 0, job.c.hint_after <= func.now(), outstanding < room)
+    return _note_hints(tx, due, resend_seconds)
+
+
+def _note_hints(tx: Connection, which: ColumnElement[bool], resend_seconds: float) -> list[Hint]:
+    wait = seconds(resend_seconds * func.power(2, func.least(job.c.hints, _MAX_HINT_DOUBLINGS)))
+    statement = (
+        update(job)
+        .where(which)
+        .values(hints=job.c.hints + 1, hint_after=func.now() + wait)
+        .returning(job.c.id, job.c.queue, job.c.celery_message, job.c.hints)
+    )
+    return [Hint(row.id, row.queue, row.celery_message, row.hints - 1) for row in tx.execute(statement)]
+
+
+def put_back_hints(tx: Connection, job_ids: Sequence[UUID], retry_seconds: float) -> None:
+    """Note that hints could not be sent, so that they are due again soon."""
+    tx.execute(
+        update(job)
+        .where(job.c.id.in_(job_ids), job.c.hint_after.is_not(None))
+        .values(hints=func.greatest(job.c.hints - 1, 0), hint_after=func.now() + seconds(retry_seconds))
+    )
+
+
+def count_outstanding(tx: Connection) -> dict[str, int]:
+    """Count, per queue with queued jobs, the hints that the broker holds."""
+    outstanding = func.count(case((job.c.hints > 0, true())))
+    rows = tx.execute(select(job.c.queue, outstanding).where(job.c.state == JobState.QUEUED).group_by(job.c.queue))
+    return dict(rows.tuples().all())
+
+
+def finish_continuation(tx: Connection, job_id: UUID, state: JobState) -> None:
+    """Note that everything that follows a finished job has been sent."""
+    if state not in FINAL_STATES:
+        raise ValueError(f"{state} is not a final state")
+    tx.execute(
+        update(job)
+        .where(job.c.id == job_id, job.c.state == state, job.c.continuation_pending)
+        .values(continuation_pending=False, hint_after=None)
+    )
+
+
+def is_continuation_pending(tx: Connection, job_id: UUID) -> bool:
+    """Tell whether a job's continuation has still to be sent."""
+    return bool(tx.execute(select(job.c.continuation_pending).where(job.c.id == job_id)).scalar())
+
+
+def get_now(tx: Connection) -> datetime:
+    """Get the time at which the transaction began, by PostgreSQL's clock, the only one that counts."""
+    now: datetime = tx.execute(select(func.now())).scalar_one()
+    return now
+
+
+def when_continuation_is_overdue(grace_seconds: float) -> ColumnElement[Any]:
+    """Give, for a job that ends now, the time of the first hint for its continuation, if it has one."""
+    return case((job.c.continuation_pending, func.now() + seconds(grace_seconds)))
+
+
+def get_server_start(tx: Connection) -> datetime:
+    """Get the time at which PostgreSQL was started."""
+    started: datetime = tx.execute(select(func.pg_postmaster_start_time())).scalar_one()
+    return started
+
+
+def notify(tx: Connection, channel: str, payload: str) -> None:
+    """Send a NOTIFY when the transaction commits."""
+    tx.execute(select(func.pg_notify(channel, payload)))

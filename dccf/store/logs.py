@@ -1,0 +1,49 @@
+"""Queries on logs: pieces of the four streams of every attempt, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection, func, insert, select
+
+from dccf.models import LogChunk, Stream
+from dccf.store.tables import log_chunk
+
+
+def add(tx: Connection, job_id: UUID, chunks: Sequence[LogChunk]) -> None:
+    """Append pieces to the log of an attempt; the caller holds its fence."""
+    tx.execute(insert(log_chunk), [{"job_id": job_id, **chunk.model_dump()} for chunk in chunks])
+
+
+def get(
+    tx: Connection,
+    job_id: UUID,
+    fence: int,
+    streams: Collection[Stream] = (),
+    after_seq: int = -1,
+    limit: int = 64,
+) -> tuple[LogChunk, ...]:
+    """List pieces of an attempt's log in order, at most ``limit`` (64 KiB each or less)."""
+    columns = [log_chunk.c[name] for name in LogChunk.model_fields]
+    statement = (
+        select(*columns)
+        .where(log_chunk.c.job_id == job_id, log_chunk.c.fence == fence, log_chunk.c.seq > after_seq)
+        .order_by(log_chunk.c.seq)
+        .limit(limit)
+    )
+    if streams:
+        statement = statement.where(log_chunk.c.stream.in_(streams))
+    return tuple(LogChunk.model_validate(dict(row._mapping)) for row in tx.execute(statement))
+
+
+def get_tail(tx: Connection, job_id: UUID, fence: int, streams: Collection[Stream], max_bytes: int) -> bytes:
+    """Get the last bytes of some streams of an attempt, in the order in which they were printed."""
+    taken = func.sum(func.length(log_chunk.c.data)).over(order_by=log_chunk.c.seq.desc())
+    before = (
+        select(log_chunk.c.seq, log_chunk.c.data, (taken - func.length(log_chunk.c.data)).label("later_bytes"))
+        .where(log_chunk.c.job_id == job_id, log_chunk.c.fence == fence, log_chunk.c.stream.in_(streams))
+        .subquery()
+    )
+    rows = tx.execute(select(before.c.data).where(before.c.later_bytes < max_bytes).order_by(before.c.seq))
+    return b"".join(bytes(row.data) for row in rows)[-max_bytes:]

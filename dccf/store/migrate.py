@@ -1,0 +1,46 @@
+"""Brings a database to the schema that this version of DCCF needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from dccf.store.database import Database
+
+#: Any fixed number: two migrators on one database take turns on it.
+_LOCK = 0x0DCCF
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(database: Database) -> None:
+    """Migrate to the newest schema; safe to call from several processes at once.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        command.upgrade(_config(tx), "head")
+
+
+def is_current(database: Database) -> bool:
+    """Tell whether the database has the schema that this version needs.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    with database.begin() as tx:
+        return MigrationContext.configure(tx).get_current_revision() == head
