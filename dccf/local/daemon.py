@@ -43,6 +43,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 #: The longest path of a Unix socket is 108 bytes with its closing NUL (unix(7)).
 _SOCKET_PATH_MAX = 107
 _POLL_SECONDS = 0.05
+_CGROUP_SECONDS = 3.0
 _TOOLS = {
     "dockerd": "docker.io (Debian) or docker-ce (docker.com)",
     "containerd": "containerd",
@@ -355,11 +356,21 @@ def _limit_builds(parent_group: str) -> None:
 
 
 def _remove_cgroups(parent_group: str) -> None:
-    """Remove the daemon's control groups, deepest first; a group with a process left in it stays."""
-    for root in (_CGROUPS / parent_group, *_CGROUPS.glob(f"*/{parent_group}")):
-        for folder, _, _ in os.walk(root, topdown=False):
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()
+    """Remove the daemon's control groups, deepest first; a group with a process left in it stays.
+
+    The kernel lets go of a killed process's groups a little after the process is gone, hence the second tries.
+    """
+    deadline = time.monotonic() + _CGROUP_SECONDS
+    while roots := [
+        group for group in (_CGROUPS / parent_group, *_CGROUPS.glob(f"*/{parent_group}")) if group.exists()
+    ]:
+        for root in roots:
+            for folder, _, _ in os.walk(root, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 def main() -> int:
