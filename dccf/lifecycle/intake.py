@@ -121,7 +121,8 @@ class Intake:
         self._current_size += len(data)
         if self._current == DOCKERFILE and self._current_size > self._settings.max_dockerfile_bytes:
             raise errors.InvalidRequest(
-                f"the Dockerfile is larger than {self._settings.max_dockerfile_bytes} bytes; put data into files beside it"
+                f"the Dockerfile is larger than {self._settings.max_dockerfile_bytes} bytes; "
+                "put data into files beside it"
             )
         self._writer.write(data)
 

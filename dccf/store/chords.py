@@ -27,6 +27,7 @@ def set_size(tx: Connection, group_id: str, size: int) -> None:
 
 def add_part(tx: Connection, group_id: str, position: int | None, part: Part) -> None:
     """Note that a part has returned; again is no harm. Locks the chord, so that one caller sees the last part."""
+    tx.execute(insert(chord).values(group_id=group_id).on_conflict_do_nothing())
     tx.execute(select(chord.c.group_id).where(chord.c.group_id == group_id).with_for_update())
     tx.execute(
         insert(chord_part)
@@ -40,11 +41,6 @@ def is_due(tx: Connection, group_id: str) -> bool:
     returned = select(func.count()).where(chord_part.c.group_id == group_id).scalar_subquery()
     statement = select(chord.c.size <= returned).where(chord.c.group_id == group_id, chord.c.delivered_at.is_(None))
     return bool(tx.execute(statement).scalar())
-
-
-def exists(tx: Connection, group_id: str) -> bool:
-    """Tell whether the size of a chord is known."""
-    return tx.execute(select(chord.c.group_id).where(chord.c.group_id == group_id)).first() is not None
 
 
 def get_parts(tx: Connection, group_id: str) -> tuple[Part, ...]:

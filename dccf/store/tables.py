@@ -241,7 +241,7 @@ chord = Table(
     "chord",
     metadata,
     Column("group_id", Text, primary_key=True),
-    Column("size", Integer, nullable=False),
+    Column("size", Integer),  # NULL until the group has been sent; parts may return before
     _time("created_at", default_now=True),
     _time("delivered_at"),
 )

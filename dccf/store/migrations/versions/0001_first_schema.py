@@ -52,7 +52,7 @@ def upgrade() -> None:
     op.create_table(
         "chord",
         sa.Column("group_id", sa.Text(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("group_id", name=op.f("chord_pkey")),

@@ -1,0 +1,225 @@
+"""Docker's API as far as the runner needs it: typed, with time limits, and with our errors only.
+
+How errors come out (decided by type and status code, never by text):
+
+- 4xx: :class:`~dccf.runner.wire.Refused`, which callers turn into the attempt's reason
+- 5xx: :class:`~dccf.runner.wire.EngineFault`, an ``EngineUnavailable``
+- no answer, or one that makes no sense: ``EngineUnavailable``
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+
+from dccf.errors import EngineUnavailable
+from dccf.runner.wire import API_VERSION, Exchange, Refused, error_of
+
+#: Longest wait for any answer that is not a stream.
+ANSWER_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """What the daemon says of a container's life; ``finished_at`` means nothing while it runs."""
+
+    is_running: bool
+    exit_code: int
+    is_oom_killed: bool
+    error: str
+    started_at: datetime
+    finished_at: datetime
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What of an image's configuration decides how it is run."""
+
+    id: str
+    size: int
+    volumes: tuple[str, ...] = ()
+    on_build: tuple[str, ...] = ()
+    has_command: bool = True
+    tags: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn the SDK's errors into ours; see the module's docstring.
+
+    Raises:
+        Refused, EngineFault, EngineUnavailable: as said there.
+    """
+    try:
+        yield
+    except docker.errors.APIError as error:
+        message = error.explanation if isinstance(error.explanation, str) else str(error)
+        raise error_of(error.status_code or 500, message) from error
+    except (docker.errors.DockerException, docker.errors.StreamParseError, requests.RequestException) as error:
+        raise EngineUnavailable(f"The Docker daemon does not answer: {error}") from error
+
+
+class Engine:
+    """One daemon. Connections are made when needed and per process, so it may be carried over a fork."""
+
+    def __init__(self, docker_url: str, timeout_seconds: float = ANSWER_SECONDS) -> None:
+        self._docker_url = docker_url
+        self._timeout_seconds = timeout_seconds
+        self._client: Any = None
+        self._client_pid = 0
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client of this process."""
+        if self._client_pid != os.getpid():
+            with mapped_errors():
+                self._client = docker.APIClient(
+                    base_url=self._docker_url, version=API_VERSION, timeout=int(self._timeout_seconds)
+                )
+            self._client_pid = os.getpid()
+        return self._client
+
+    def exchange(self, timeout_seconds: float | None = None) -> Exchange:
+        """Open a streamed exchange; without a time limit unless told otherwise."""
+        return Exchange(self._docker_url, timeout_seconds)
+
+    def info(self) -> dict[str, Any]:
+        """Ask the daemon about itself and its machine."""
+        with mapped_errors():
+            return dict(self.client.info())
+
+    def version(self) -> dict[str, Any]:
+        """Ask the daemon for its version and its API's."""
+        with mapped_errors():
+            return dict(self.client.version(api_version=False))
+
+    def create(self, name: str, config: Mapping[str, Any]) -> str:
+        """Create a container from an API configuration, and give its id."""
+        with mapped_errors():
+            return str(self.client.create_container_from_config(dict(config), name)["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a container."""
+        with mapped_errors():
+            self.client.start(container)
+
+    def wait(self, container: str) -> None:
+        """Wait without limit until a started container has ended."""
+        with mapped_errors():
+            self.client.wait(container, timeout=None)
+
+    def kill(self, container: str) -> None:
+        """Kill a container; one that has ended or is gone is fine."""
+        try:
+            with mapped_errors():
+                self.client.kill(container, signal="SIGKILL")
+        except Refused as error:
+            if error.status not in {404, 409}:
+                raise
+
+    def state(self, container: str) -> ContainerState:
+        """Ask how a container is."""
+        with mapped_errors():
+            state = self.client.inspect_container(container)["State"]
+        return ContainerState(
+            is_running=bool(state["Running"]),
+            exit_code=int(state["ExitCode"]),
+            is_oom_killed=bool(state["OOMKilled"]),
+            error=str(state["Error"]),
+            started_at=parse_time(state["StartedAt"]),
+            finished_at=parse_time(state["FinishedAt"]),
+        )
+
+    def containers(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        """List containers in any state that carry all these labels."""
+        wanted = [f"{key}={value}" for key, value in labels.items()]
+        with mapped_errors():
+            return list(self.client.containers(all=True, filters={"label": wanted}))
+
+    def remove_container(self, container: str) -> None:
+        """Kill and remove a container with its anonymous volumes; one that is gone is fine."""
+        with _absent_is_fine(), mapped_errors():
+            self.client.remove_container(container, v=True, force=True)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; one that is gone is fine."""
+        with _absent_is_fine(), mapped_errors():
+            self.client.remove_volume(name)
+
+    def remove_image(self, name: str) -> None:
+        """Remove a tag, and the image when it was its last; one that is gone is fine."""
+        with _absent_is_fine(), mapped_errors():
+            self.client.remove_image(name)
+
+    def image(self, name: str) -> ImageFacts | None:
+        """Look an image up, or give ``None`` when it is not here."""
+        try:
+            with mapped_errors():
+                image = self.client.inspect_image(name)
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+        config = image.get("Config") or {}
+        return ImageFacts(
+            id=str(image["Id"]),
+            size=int(image["Size"]),
+            volumes=tuple(config.get("Volumes") or ()),
+            on_build=tuple(config.get("OnBuild") or ()),
+            has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
+            tags=tuple(image.get("RepoTags") or ()),
+        )
+
+    def link_target(self, container: str, path: str) -> str:
+        """Say where a path in a container leads if it is a link, else give an empty text.
+
+        Raises:
+            Refused, EngineFault: there is no such path, or it cannot be a folder.
+        """
+        with self.exchange(self._timeout_seconds) as exchange:
+            exchange.request("HEAD", f"/containers/{container}/archive", {"path": path})
+            packed = exchange.header("X-Docker-Container-Path-Stat")
+        try:
+            return str(json.loads(base64.b64decode(packed))["linkTarget"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise EngineUnavailable(f"The Docker daemon describes {path} in a way that makes no sense") from error
+
+    def put_archive(self, container: str, path: str, archive: Iterable[bytes]) -> None:
+        """Unpack a tar archive in a container's file system."""
+        with self.exchange(self._timeout_seconds) as exchange:
+            exchange.request("PUT", f"/containers/{container}/archive", {"path": path}, archive)
+
+    def prune_build_cache(self) -> None:
+        """Drop BuildKit's whole cache; for a daemon of our own only."""
+        with mapped_errors():
+            # The SDK's prune_builds cannot ask for all of the cache.
+            self.client._result(self.client._post(self.client._url("/build/prune"), params={"all": "1"}))
+
+
+@contextlib.contextmanager
+def _absent_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except Refused as error:
+        if error.status != 404:
+            raise
+
+
+def parse_time(text: str) -> datetime:
+    """Read the daemon's time, which has nanoseconds and ends in Z or an offset."""
+    seconds, _, rest = text.partition(".")
+    if rest:
+        digits = rest.rstrip("Z").split("+")[0].split("-")[0]
+        offset = rest[len(digits) :]
+        text = f"{seconds}.{digits[:6]:0<6}{offset}"
+    return datetime.fromisoformat(text).astimezone(UTC)

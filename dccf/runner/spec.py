@@ -1,0 +1,168 @@
+"""Pure translation: an attempt and its limits become what the daemon's API wants to hear.
+
+Why each option is there stands in the threat table of the runner's design; in short: no network, no
+capabilities, no new privileges, nothing writable but ``/output`` and memory, and a limit on everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from dccf.config import Settings
+from dccf.models import MIB, JobSpec
+from dccf.runner.base import AttemptRef
+from dccf.runner.engine import ImageFacts
+
+OUTPUT = "/output"
+MANAGED_LABEL = "dccf.managed"
+JOB_LABEL = "dccf.job"
+FENCE_LABEL = "dccf.fence"
+WORKER_LABEL = "dccf.worker"
+#: Repository of the tags of jobs' images; Dockerfiles may not name it.
+IMAGE_REPOSITORY = "dccf-job"
+
+SHM_BYTES = 64 * MIB
+TMP_BYTES = 256 * MIB
+VOLUME_BYTES = 64 * MIB
+OPEN_FILES = 4096
+LOG_FILE_BYTES = "10m"
+#: The kernel's period for CPU quotas in microseconds, and the least quota that it takes.
+_CPU_PERIOD, _CPU_QUOTA_MIN = 100_000, 1_000
+
+
+def name_of(attempt: AttemptRef) -> str:
+    """Name the container and the volume of an attempt."""
+    return f"dccf-{attempt.job_id}-{attempt.fence}"
+
+
+def tag_of(attempt: AttemptRef) -> str:
+    """Name the image of an attempt."""
+    return f"{IMAGE_REPOSITORY}:{attempt.job_id}-{attempt.fence}"
+
+
+def labels_of(attempt: AttemptRef) -> dict[str, str]:
+    """Give the labels that every object of an attempt carries; they win over those of an image."""
+    return {
+        MANAGED_LABEL: "true",
+        JOB_LABEL: str(attempt.job_id),
+        FENCE_LABEL: str(attempt.fence),
+        WORKER_LABEL: attempt.worker,
+    }
+
+
+def attempt_of(names: Sequence[str], labels: dict[str, str]) -> AttemptRef | None:
+    """Tell whose container this is, or ``None`` when it is none of ours.
+
+    Labels alone prove nothing: an image can bring its own, and a build's helper containers inherit
+    those. The name is given by us only.
+    """
+    try:
+        attempt = AttemptRef(UUID(labels[JOB_LABEL]), int(labels[FENCE_LABEL]), labels[WORKER_LABEL])
+    except (KeyError, ValueError):
+        return None
+    return attempt if f"/{name_of(attempt)}" in names else None
+
+
+def container_config(attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings) -> dict[str, Any]:
+    """Translate a job into the body of ``POST /containers/create``."""
+    return {
+        "Image": image.id,
+        "Hostname": "job",
+        "Env": [f"{name}={value}" for name, value in spec.env.items()],
+        "Labels": labels_of(attempt),
+        "Healthcheck": {"Test": ["NONE"]},
+        "AttachStdin": False,
+        "OpenStdin": False,
+        "Tty": False,
+        "NetworkDisabled": spec.network == "none",
+        "HostConfig": _host_config(attempt, spec, image, settings),
+    }
+
+
+def preparation_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]:
+    """Describe the container that is never started: it makes the output volume writable for all users.
+
+    The daemon takes a folder's mode from an archive only below the place that it unpacks to, and refuses to
+    unpack beside a volume of a read-only container (both measured on 20.10), so the job's own does not do.
+    """
+    return {
+        "Image": image.id,
+        # It need not exist: nothing is ever executed.
+        "Entrypoint": ["/dccf-prepare"],
+        "User": "0:0",
+        "WorkingDir": "/",
+        "Labels": labels_of(attempt),
+        "NetworkDisabled": True,
+        "HostConfig": {"NetworkMode": "none", "Mounts": [_output_mount(attempt)]},
+    }
+
+
+def canary_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]:
+    """Describe a container that starts whenever the daemon works, whatever the image's configuration says.
+
+    The program that it names does not exist; the init process starts all the same and ends with code 127.
+    """
+    return {
+        "Image": image.id,
+        "Entrypoint": ["/dccf-canary"],
+        "User": "0:0",
+        "WorkingDir": "/",
+        "Labels": labels_of(attempt),
+        "Healthcheck": {"Test": ["NONE"]},
+        "NetworkDisabled": True,
+        "HostConfig": {"NetworkMode": "none", "Init": True, "ReadonlyRootfs": True, "CapDrop": ["ALL"]},
+    }
+
+
+def _output_mount(attempt: AttemptRef) -> dict[str, Any]:
+    return {
+        "Type": "volume",
+        "Source": name_of(attempt),
+        "Target": OUTPUT,
+        "VolumeOptions": {"Labels": labels_of(attempt)},
+    }
+
+
+def _host_config(attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings) -> dict[str, Any]:
+    fsize = settings.output_limit_bytes
+    return {
+        "NetworkMode": spec.network,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Privileged": False,
+        "ReadonlyRootfs": True,
+        "IpcMode": "private",
+        "Init": True,
+        "PidsLimit": settings.pids_limit,
+        "Memory": spec.memory,
+        # The same value means: no swap.
+        "MemorySwap": spec.memory,
+        "OomScoreAdj": 500,
+        # A quota may exceed the machine's cores; the daemon refuses NanoCpus that do.
+        "CpuPeriod": _CPU_PERIOD,
+        "CpuQuota": max(_CPU_QUOTA_MIN, round(spec.cpus * _CPU_PERIOD)),
+        "ShmSize": SHM_BYTES,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "fsize", "Soft": fsize, "Hard": fsize},
+        ],
+        "Tmpfs": _tmpfs(image.volumes),
+        "Mounts": [_output_mount(attempt)],
+        "LogConfig": {"Type": "local", "Config": {"max-size": LOG_FILE_BYTES, "max-file": "2"}},
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+        "PublishAllPorts": False,
+    }
+
+
+def _tmpfs(volumes: Sequence[str]) -> dict[str, str]:
+    """Give ``/tmp``, and a limited tmpfs over each of the image's volumes, which would else be unlimited on disk."""
+    mounts = {
+        path: f"rw,exec,nosuid,nodev,size={VOLUME_BYTES}"
+        for path in volumes
+        if path.rstrip("/") != OUTPUT and not path.startswith(OUTPUT + "/")
+    }
+    return {**mounts, "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}"}  # noqa: S108 - in the container
