@@ -52,13 +52,10 @@ def add(tx: Connection, owner: str, files: Sequence[NewFile], spec: dict[str, An
     return bundle_id
 
 
-def get_spec(tx: Connection, bundle_id: UUID, owner: str | None = None) -> dict[str, Any] | None:
-    """Get the options that a bundle was stored with, or ``None`` where there is no such bundle."""
-    statement = select(bundle.c.spec).where(bundle.c.id == bundle_id)
-    if owner is not None:
-        statement = statement.where(bundle.c.owner == owner)
-    spec: dict[str, Any] | None = tx.execute(statement).scalar()
-    return spec
+def get_spec(tx: Connection, bundle_id: UUID) -> tuple[str, dict[str, Any]] | None:
+    """Get the owner of a bundle and the options it was stored with."""
+    row = tx.execute(select(bundle.c.owner, bundle.c.spec).where(bundle.c.id == bundle_id)).first()
+    return None if row is None else (row.owner, row.spec)
 
 
 def get_files(tx: Connection, bundle_id: UUID) -> tuple[FileRef, ...]:

@@ -1,0 +1,44 @@
+"""The Celery class of DCCF: a usual application whose configuration comes from our settings."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from celery import Celery
+
+from dccf import config
+from dccf.celery_app import conf
+from dccf.config import Settings
+from dccf.store.database import Database
+
+
+class DccfCelery(Celery):
+    """A Celery application that knows jobs.
+
+    Its result backend reads jobs from their rows, its control cancels jobs through PostgreSQL, and
+    its configuration is that of :mod:`dccf.celery_app.conf`.
+    """
+
+    control_cls = "dccf.celery_app.control:JobControl"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, set_as_current=False, include=["dccf.tasks"], **kwargs)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, read on first use.
+
+        Raises:
+            ConfigError: a setting is missing or not allowed.
+        """
+        return config.load()
+
+    @cached_property
+    def database(self) -> Database:
+        """The PostgreSQL that the settings name."""
+        return Database(self.settings.database_url)
+
+    def prepare_config(self, given: Any) -> Any:
+        """Put our configuration under whatever else was given (Celery's hook)."""
+        return super().prepare_config({**conf.build(self.settings), **given})

@@ -1,0 +1,61 @@
+"""Celery's configuration, each value with its reason. ``celeryconfig.py`` hands the same out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dccf.config import Settings
+
+#: Name of the task that stands for a job; clients of any language send it by this name.
+TASK_NAME = "dccf.run_dockerfile"
+#: kombu's file transport looks into its folder this often; its default of 1 s would be felt.
+_FILE_POLLING_SECONDS = 0.1
+
+
+def build(settings: Settings) -> dict[str, Any]:
+    """Give Celery's configuration for our settings."""
+    return {
+        "broker_url": settings.broker_url,
+        "broker_transport_options": _transport_options(settings),
+        # A worker that starts before its broker waits for it instead of dying.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # The class path before the plus sign is how Celery finds a backend that is not its own.
+        "result_backend": f"dccf.celery_app.backend:JobBackend+{settings.database_url}",
+        "result_serializer": "json",
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_default_queue": "default",
+        # A hint is acknowledged when its attempt has ended, so that a worker reserves no more than it runs.
+        "task_acks_late": True,
+        # A lost pool process is no failure of the job: its lease decides, not Celery.
+        "task_reject_on_worker_lost": True,
+        # One reserved hint a slot: hints that wait in a busy worker could run on an idle one.
+        "worker_prefetch_multiplier": 1,
+        # The row says that a job has started; a second record of it would only be written to be overwritten.
+        "task_track_started": False,
+        # Flower lives on these events.
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        # Attempts go on when the broker goes away: the truth is in PostgreSQL.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # The worker's own log lines are prefixed by whoever runs it; keep Celery's out of the root logger's way.
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        # Publishing is tried once here: what fails is sent later by the controller.
+        "task_publish_retry": False,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    if not settings.broker_url.startswith("filesystem://"):
+        return {}
+    messages = f"{settings.broker_folder}/messages"
+    return {
+        "data_folder_in": messages,
+        "data_folder_out": messages,
+        "control_folder": f"{settings.broker_folder}/control",
+        "polling_interval": _FILE_POLLING_SECONDS,
+    }

@@ -1,0 +1,73 @@
+"""Sending hints. A hint that cannot be sent now is sent later: no submit ever fails for the broker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from kombu.exceptions import KombuError
+
+from dccf import errors
+from dccf.celery_app import messages
+from dccf.celery_app.app import DccfCelery
+from dccf.config import Settings
+from dccf.lifecycle import hints
+from dccf.store.database import Database
+from dccf.store.jobs import Hint
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def mapped_errors(app: DccfCelery) -> Iterator[None]:
+    """Turn the transport's ways of saying that the broker is away into one error."""
+    transport = app.connection_for_write().transport
+    try:
+        yield
+    except (KombuError, OSError, *transport.connection_errors, *transport.channel_errors) as error:
+        raise errors.BrokerUnavailable(
+            f"the broker {app.connection_for_write().as_uri()} cannot be reached: {error}"
+        ) from error
+
+
+def send(app: DccfCelery, due: Sequence[Hint]) -> None:
+    """Send hints.
+
+    Raises:
+        BrokerUnavailable: the broker is away; some of the hints may have been sent.
+    """
+    with mapped_errors(app), app.producer_or_acquire() as producer:
+        for hint in due:
+            messages.publish(app, producer, hint)
+
+
+def first(app: DccfCelery, database: Database, settings: Settings, job_id: UUID) -> None:
+    """Send the first hint of a job just submitted; where that fails the controller sends it later."""
+    try:
+        _send_or_put_back(app, database, hints.take_first(database, settings, job_id))
+    except errors.StoreUnavailable as error:
+        log.warning("job %s: its first hint is left to the controller: %s", job_id, error)
+
+
+def due(app: DccfCelery, database: Database, settings: Settings) -> int:
+    """Send the hints that are due; give their number.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    taken = hints.take_due(database, settings)
+    return len(taken) if _send_or_put_back(app, database, taken) else 0
+
+
+def _send_or_put_back(app: DccfCelery, database: Database, taken: Sequence[Hint]) -> bool:
+    if not taken:
+        return False
+    try:
+        send(app, taken)
+    except errors.BrokerUnavailable as error:
+        log.warning("%d hints wait in PostgreSQL: %s", len(taken), error)
+        hints.put_back(database, taken)
+        return False
+    return True
