@@ -1,0 +1,3 @@
+echo "The demo has started."
+sleep 5
+echo "Test success!" > /output/output.txt

@@ -1,0 +1,197 @@
+"""The description of the API: APIFlask finds the routes, this adds what they take and answer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID
+
+from apiflask import APIBlueprint, APIFlask
+from flask import Response, current_app, json
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from dccf.api.answers import JSON
+from dccf.api.errors import MEDIA_TYPE
+from dccf.models import Artifact, Attempt, BundleFile, Frozen, Job, JobEvent, JobSpec, JobState
+from dccf.store.fleet import WorkerInfo
+
+bp = APIBlueprint("openapi", __name__, enable_openapi=False)
+
+_REF = "#/components/schemas/{model}"
+
+
+class ProblemField(Frozen):
+    """One thing that is wrong in a request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Frozen):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stays the same; programs decide by it.")
+    request_id: str
+    errors: tuple[ProblemField, ...]
+
+
+class JobPage(Frozen):
+    """One page of a listing."""
+
+    items: tuple[Job, ...]
+    next_cursor: str | None
+
+
+_MODELS: tuple[type[BaseModel], ...] = (
+    Job,
+    JobSpec,
+    JobPage,
+    Attempt,
+    JobEvent,
+    Artifact,
+    BundleFile,
+    WorkerInfo,
+    Problem,
+)
+
+#: What the operations answer when all is well: status, media type, model, whether it is a list.
+_ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
+    "POST /v1/jobs": ("202", JSON, "Job", False),
+    "GET /v1/jobs": ("200", JSON, "JobPage", False),
+    "GET /v1/jobs/{job_id}": ("200", JSON, "Job", False),
+    "POST /v1/jobs/{job_id}:cancel": ("200", JSON, "Job", False),
+    "GET /v1/jobs/{job_id}/attempts": ("200", JSON, "Attempt", True),
+    "GET /v1/jobs/{job_id}/history": ("200", JSON, "JobEvent", True),
+    "GET /v1/jobs/{job_id}/bundle": ("200", JSON, "BundleFile", True),
+    "GET /v1/jobs/{job_id}/artifacts": ("200", JSON, "Artifact", True),
+    "GET /v1/jobs/{job_id}/logs": ("200", "text/plain", None, False),
+    "GET /v1/jobs/{job_id}/artifacts/{path}": ("200", "application/octet-stream", None, False),
+    "GET /v1/jobs/{job_id}/artifacts.tar": ("200", "application/x-tar", None, False),
+    "GET /v1/workers": ("200", JSON, "WorkerInfo", True),
+}
+_FURTHER_ANSWERS: dict[str, dict[str, str]] = {
+    "POST /v1/jobs/{job_id}:cancel": {"202": "Its worker was told to stop it."},
+    "GET /v1/jobs/{job_id}/artifacts/{path}": {"206": "The range that was asked for.", "304": "Not changed."},
+}
+_PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
+
+
+def register(app: APIFlask) -> None:
+    """Make an application describe itself."""
+    app.config["SECURITY_SCHEMES"] = {"token": {"type": "http", "scheme": "bearer"}}
+    app.config["AUTO_SERVERS"] = False
+    app.config["AUTO_404_RESPONSE"] = False
+    app.config["AUTO_VALIDATION_ERROR_RESPONSE"] = False
+    app.config["AUTO_OPERATION_ID"] = True
+    app.description = "Runs Dockerfiles as asynchronous jobs: Dockerfile and files in, output and logs out."
+    app.spec_callback = complete
+
+
+@bp.get("/openapi.json")
+def spec() -> Response:
+    """Give the description."""
+    return Response(json.dumps(cast("APIFlask", current_app).spec), content_type=JSON)
+
+
+def complete(made: dict[str, Any] | str) -> dict[str, Any] | str:
+    """Add to a description what APIFlask cannot know; text (YAML) is never asked for here."""
+    if isinstance(made, str):
+        raise TypeError("the description is wanted as a mapping")
+    _, schemas = models_json_schema([(model, "serialization") for model in _MODELS], ref_template=_REF)
+    made["components"]["schemas"] = made["components"].get("schemas", {}) | schemas["$defs"]
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            if isinstance(operation, dict):
+                _complete_operation(f"{method.upper()} {path}", path, operation)
+    made["paths"]["/v1/jobs"]["post"] |= _submit_request("dockerfile", "files", with_spec=True)
+    made["paths"]["/submit"]["post"]["requestBody"] = _submit_request("dockerFile", "taskFiles")["requestBody"]
+    return made
+
+
+def _complete_operation(key: str, path: str, operation: dict[str, Any]) -> None:
+    if path not in _PUBLIC_PATHS:
+        operation["security"] = [{"token": []}]
+    responses = operation.setdefault("responses", {})
+    if key in _ANSWERS:
+        status, media_type, model, is_list = _ANSWERS[key]
+        responses.clear()
+        responses[status] = {"description": "All is well.", "content": {media_type: _content(model, is_list=is_list)}}
+    for status, description in _FURTHER_ANSWERS.get(key, {}).items():
+        responses[status] = {"description": description}
+    responses["default"] = {
+        "description": "Something is wrong.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}, "example": PROBLEM_EXAMPLE}},
+    }
+
+
+def _content(model: str | None, *, is_list: bool) -> dict[str, Any]:
+    if model is None:
+        return {"schema": {"type": "string"}}
+    schema: dict[str, Any] = {"$ref": _REF.format(model=model)}
+    if is_list:
+        items = {"type": "array", "items": schema}
+        schema = {"type": "object", "required": ["items"], "properties": {"items": items}}
+    content = {"schema": schema}
+    if model == "Job":
+        content["example"] = job_example().model_dump(mode="json")
+    return content
+
+
+def _submit_request(dockerfile: str, files: str, *, with_spec: bool = False) -> dict[str, Any]:
+    binary = {"type": "string", "format": "binary"}
+    properties: dict[str, Any] = {dockerfile: binary, files: {"type": "array", "items": binary}}
+    encoding: dict[str, Any] = {}
+    if with_spec:
+        properties["spec"] = {"$ref": _REF.format(model="JobSpec")}
+        encoding["spec"] = {"contentType": JSON}
+    body = {"schema": {"type": "object", "properties": properties}, "encoding": encoding}
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same key and the same request again are the same job.",
+        "schema": {"type": "string", "maxLength": 255},
+        "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": body}}, "parameters": [key]}
+
+
+PROBLEM_EXAMPLE: dict[str, Any] = {
+    "type": "about:blank",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "detail": "the job's options are not valid: cpus: Input should be greater than or equal to 0.01",
+    "instance": "/v1/jobs",
+    "code": "invalid_request",
+    "request_id": "5f0c6c1f9be0b5a4",
+    "errors": [{"pointer": "#/cpus", "detail": "Input should be greater than or equal to 0.01"}],
+}
+
+
+def job_example() -> Job:
+    """Give a job as an example."""
+    at = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
+    return Job(
+        id=UUID("0198c0de-0000-7000-8000-00000000abcd"),
+        state=JobState.SUCCEEDED,
+        message="the container ended with exit code 0",
+        exit_code=0,
+        owner="ada",
+        spec=JobSpec(labels={"project": "demo"}),
+        bundle_id=UUID("8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        fence=1,
+        failures=0,
+        max_attempts=3,
+        worker="worker-1",
+        created_at=at,
+        run_after=at,
+        started_at=at,
+        running_at=at,
+        collecting_at=at,
+        finished_at=at,
+    )

@@ -1,0 +1,75 @@
+"""Serves the API with gunicorn: one process, many threads."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from dccf import errors
+from dccf.api.app import create_app
+from dccf.config import Settings
+
+#: Shutting down waits this long for requests to end; streams come again elsewhere.
+_GRACE_SECONDS = 30
+_KEEP_ALIVE_SECONDS = 75
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn without its command line and its configuration files."""
+
+    def __init__(self, make_app: Callable[[], Flask], options: dict[str, Any]) -> None:
+        self._make_app = make_app
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._make_app()
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    require_free(settings.api_host, settings.api_port)
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    options = {
+        "bind": f"{host}:{settings.api_port}",
+        "worker_class": "gthread",
+        "workers": 1,
+        "threads": settings.api_threads,
+        "timeout": 0,  # the heart beats beside the requests; nothing is to be killed for being slow
+        "graceful_timeout": _GRACE_SECONDS,
+        "keepalive": _KEEP_ALIVE_SECONDS,
+        "loglevel": settings.log_level.lower(),
+        "proc_name": "dccf-api",
+        "control_socket_disable": True,
+    }
+    _Server(lambda: create_app(settings), options).run()
+
+
+def require_free(host: str, port: int) -> None:
+    """Make sure that an address can be listened on, before gunicorn tries it five times.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise errors.ConfigError(
+            f"the API cannot listen on {host} port {port}: {error.strerror or error}. Is another one running? "
+            "DCCF_API_HOST and DCCF_API_PORT choose another address."
+        ) from error
