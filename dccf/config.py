@@ -113,6 +113,9 @@ class Settings(BaseModel):
 
     lease_seconds: float = Field(45, ge=3, description="A worker that is silent for this long has lost its jobs.")
     lease_renew_seconds: float = Field(10, ge=0.5, description="How often a worker renews its leases.")
+    shutdown_grace_seconds: float = Field(
+        30, ge=0, description="A worker that is told to stop lets its jobs go on for this long, then hands them back."
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts before a fault of the platform is final.")
     retry_backoff_seconds: float = Field(2, ge=0, description="Wait before the second attempt; doubles each time.")
     retry_backoff_max_seconds: float = Field(300, ge=0, description="Longest wait between two attempts.")

@@ -1,8 +1,8 @@
-"""``run_dockerfile``: a Celery task like any other, and a job like any other.
+r"""``run_dockerfile``: a Celery task like any other, and a job like any other.
 
 from dccf.tasks import run_dockerfile
 
-result = run_dockerfile.delay(dockerfile="FROM busybox\\nCMD date > /output/now", timeout_seconds=60)
+result = run_dockerfile.delay(dockerfile="FROM busybox\nCMD date > /output/now", timeout_seconds=60)
 result.id       # the job's id, in REST and Flower too
 result.get()    # {'job_id': ..., 'state': 'succeeded', 'exit_code': 0, 'artifacts': [...], ...}
 """

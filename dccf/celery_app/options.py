@@ -70,6 +70,20 @@ def fill(intake: Intake, dockerfile: Content | None, files: Files | None) -> Non
     intake.finish()
 
 
+def read_all(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a call's files into memory, for eager mode, where no PostgreSQL takes them.
+
+    Raises:
+        InvalidRequest: something is neither content nor a file or folder that can be read.
+    """
+    kept = {name: value for name, value in call.items() if name not in {"dockerfile", "files"}}
+    files = {
+        path: b"".join(_pieces(content)) if isinstance(content, Path) else content
+        for path, _, content in read_files(call.get("dockerfile"), call.get("files"))
+    }
+    return {**kept, "files": files}
+
+
 def _pieces(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as source:

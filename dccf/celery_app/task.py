@@ -80,8 +80,9 @@ class JobTask(Task):
             StoreUnavailable: PostgreSQL is away; nothing was submitted.
         """
         if self.app.conf.task_always_eager:
+            call = options.read_all(kwargs or {})
             return super().apply_async(
-                args, kwargs, task_id=task_id, producer=producer, link=link, link_error=link_error, **given
+                args, call, task_id=task_id, producer=producer, link=link, link_error=link_error, **given
             )
         job_id = parse_job_id(task_id) if task_id else new_job_id()
         canvas = self._canvas_options(link, link_error, given)
@@ -113,6 +114,20 @@ class JobTask(Task):
         intake = Intake(self.app.database, self.app.settings)
         options.fill(intake, dockerfile, files)
         return self._insert(job_id, owner, spec, inputs, canvas, key, intake, None)
+
+    def continuation_of_request(self) -> dict[str, Any]:
+        """Give what follows the request that is being executed, as options for a message of it."""
+        request = self.request
+        return {
+            "callbacks": request.callbacks or [],
+            "errbacks": request.errbacks or [],
+            "chain": request.chain,
+            "chord": request.chord,
+            "group_id": request.group,
+            "group_index": request.group_index,
+            "root_id": request.root_id,
+            "parent_id": request.parent_id,
+        }
 
     def _insert(
         self,
@@ -163,7 +178,7 @@ class JobTask(Task):
         intake = Intake(self.app.database, self.app.settings)
         options.fill(intake, dockerfile, files)
         with self.app.database.begin() as tx:
-            return str(intake.make_bundle(tx, owner, spec.model_dump(mode="json")))
+            return str(intake.make_bundle(tx, owner, spec.model_dump(mode="json", exclude_unset=True)))
 
     def _canvas_options(self, link: Any, link_error: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """Collect what goes into the message; inside a running task the family tree goes on."""

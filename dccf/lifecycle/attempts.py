@@ -65,12 +65,21 @@ def advance(database: Database, lease: Lease, target: JobState, message: str) ->
         sources = transitions.sources_of(target)
         job = jobs.move(tx, lease.job_id, lease.fence, sources, target, {"message": message, column: now})
         if job is None:
-            raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
-        history.change_attempt(tx, job.id, job.fence, **{column: now})
-        history.add_event(tx, job.id, target, job.fence, message)
-        jobs.notify(tx, channels.JOB_CHANGED, str(job.id))
+            job = _already_there(tx, lease, target)
+        else:
+            history.change_attempt(tx, job.id, job.fence, **{column: now})
+            history.add_event(tx, job.id, target, job.fence, message)
+            jobs.notify(tx, channels.JOB_CHANGED, str(job.id))
     if job.cancel_requested:
         raise errors.AttemptStopped(StopCause.CANCEL)
+
+
+def _already_there(tx: Connection, lease: Lease, target: JobState) -> Job:
+    """Accept a move that is repeated because its first answer was lost."""
+    job = jobs.get(tx, lease.job_id)
+    if job is None or job.fence != lease.fence or job.state is not target:
+        raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
+    return job
 
 
 def require_fence(tx: Connection, lease: Lease) -> None:

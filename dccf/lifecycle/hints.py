@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from dccf.config import Settings
+from dccf.lifecycle import channels
 from dccf.models import JobState
-from dccf.store import fleet, jobs
+from dccf.store import fleet, history, jobs
 from dccf.store.database import Database
 from dccf.store.jobs import Hint
 
@@ -50,6 +51,23 @@ def put_back(database: Database, hints: Sequence[Hint]) -> None:
     """
     with database.begin() as tx:
         jobs.put_back_hints(tx, [hint.job_id for hint in hints], RETRY_SECONDS)
+
+
+def decline(database: Database, job_id: UUID, why: str) -> None:
+    """Note that a worker got a job's hint but cannot take the job now; another hint goes out soon.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        job = jobs.lock(tx, job_id)
+        if job is None or job.state is not JobState.QUEUED:
+            return
+        jobs.put_back_hints(tx, [job_id], RETRY_SECONDS)
+        if job.message != why:
+            jobs.set_message(tx, job_id, why)
+            history.add_event(tx, job_id, job.state, job.fence, why)
+            jobs.notify(tx, channels.JOB_CHANGED, str(job_id))
 
 
 def finish_continuation(database: Database, job_id: UUID, state: JobState) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Select, select
+from sqlalchemy.dialects.postgresql import insert
 
 from dccf.models import Artifact
 from dccf.store.bundles import FileRef, NewFile
@@ -13,10 +14,10 @@ from dccf.store.tables import artifact, blob, job
 
 
 def add(tx: Connection, job_id: UUID, fence: int, files: Sequence[NewFile]) -> None:
-    """Record files of an attempt; the caller holds its fence."""
+    """Record files of an attempt, again is no harm; the caller holds its fence."""
     if files:
         tx.execute(
-            insert(artifact),
+            insert(artifact).on_conflict_do_nothing(),
             [
                 {"job_id": job_id, "fence": fence, "path": file.path, "mode": file.mode, "blob_id": file.blob.id}
                 for file in files

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from uuid import UUID, uuid4
@@ -26,6 +26,9 @@ from dccf.store.tables import artifact, blob, blob_chunk, bundle_file
 CHUNK_BYTES = 1 << 20
 #: Written to PostgreSQL at once; the writer's memory is about twice this.
 BATCH_BYTES = 4 << 20
+
+#: Contents up to this size are read together, so many in one query.
+_SMALL_BYTES, _READ_TOGETHER = 64 << 10, 64
 
 RAW, ZSTD = 0, 1
 #: Compression is kept only where it saves at least this much of the first chunk.
@@ -230,6 +233,34 @@ def read(database: Database, blob_id: UUID, start: int = 0, stop: int | None = N
         piece = data[offset : offset + end - position]
         position += len(piece)
         yield piece
+
+
+def read_all(database: Database, blob_ids: Sequence[UUID]) -> Iterator[Iterable[bytes]]:
+    """Yield the pieces of many contents in order; small ones are fetched together, a batch in one query.
+
+    Raises:
+        StoreUnavailable: PostgreSQL went away on the way.
+    """
+    for start in range(0, len(blob_ids), _READ_TOGETHER):
+        batch = blob_ids[start : start + _READ_TOGETHER]
+        small = _read_small(database, batch)
+        for blob_id in batch:
+            yield [small[blob_id]] if blob_id in small else read(database, blob_id)
+
+
+def _read_small(database: Database, blob_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    statement = (
+        select(blob.c.id, blob.c.codec, blob.c.size, blob_chunk.c.data)
+        .join(blob_chunk, blob_chunk.c.blob_id == blob.c.id)
+        .where(blob.c.id.in_(blob_ids), blob.c.size <= _SMALL_BYTES)
+    )
+    decompressor = zstandard.ZstdDecompressor()
+    found = {}
+    with database.begin() as tx:
+        for row in tx.execute(statement):
+            data = bytes(row.data)
+            found[row.id] = decompressor.decompress(data, max_output_size=row.size) if row.codec == ZSTD else data
+    return found
 
 
 def sweep(tx: Connection, older_than_seconds: float, limit: int) -> int:

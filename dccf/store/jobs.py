@@ -246,6 +246,11 @@ def request_cancel(tx: Connection, job_id: UUID) -> None:
     tx.execute(update(job).where(job.c.id == job_id).values(cancel_requested=True))
 
 
+def set_message(tx: Connection, job_id: UUID, message: str) -> None:
+    """Say in other words what a job waits for."""
+    tx.execute(update(job).where(job.c.id == job_id).values(message=message))
+
+
 def extend_leases(tx: Connection, lease_owner: str, job_ids: Collection[UUID], lease_seconds: float) -> set[UUID]:
     """Push the ends of leases out; give the jobs whose lease this owner still holds."""
     statement = (

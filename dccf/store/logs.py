@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from dccf.models import LogChunk, Stream
 from dccf.store.tables import log_chunk
 
 
 def add(tx: Connection, job_id: UUID, chunks: Sequence[LogChunk]) -> None:
-    """Append pieces to the log of an attempt; the caller holds its fence."""
-    tx.execute(insert(log_chunk), [{"job_id": job_id, **chunk.model_dump()} for chunk in chunks])
+    """Append pieces to the log of an attempt, again is no harm; the caller holds its fence."""
+    rows = [{"job_id": job_id, **chunk.model_dump()} for chunk in chunks]
+    tx.execute(insert(log_chunk).on_conflict_do_nothing(), rows)
 
 
 def get(

@@ -1,0 +1,115 @@
+"""``dccf controller``: one loop over the sweeps, woken by NOTIFY or by its timer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import dccf
+from dccf import errors
+from dccf.celery_app import DccfCelery, app, dispatch
+from dccf.config import Settings
+from dccf.controller import garbage, outage
+from dccf.lifecycle import channels, leases
+from dccf.store import fleet
+from dccf.store.database import Database, Listener
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5.0
+GARBAGE_SECONDS = 600.0
+#: Wakes that come in a burst are answered together.
+_BURST_SECONDS = 0.02
+
+
+@dataclass
+class Controller:
+    """The sweeps and when each is due; every sweep is bounded and safe beside another controller's."""
+
+    celery: DccfCelery
+    database: Database
+    settings: Settings
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}")
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._outage = outage.OutageWatch(self.database, self.settings)
+        self._next_beat = self._next_garbage = 0.0
+
+    def run(self) -> None:
+        """Sweep until :attr:`ended` is set; PostgreSQL may come and go."""
+        listener: Listener | None = None
+        while not self.ended.is_set():
+            try:
+                listener = listener or Listener(self.database, channels.WORK_TO_DO)
+                listener.wait(self.settings.sweep_seconds)
+                self.ended.wait(_BURST_SECONDS)
+                self.sweep()
+            except errors.StoreUnavailable as error:
+                log.warning("the sweeps wait for PostgreSQL: %s", error)
+                if listener is not None:
+                    listener.close()
+                listener = None
+                self.ended.wait(self.settings.sweep_seconds)
+        if listener is not None:
+            listener.close()
+        self._say_goodbye()
+
+    def sweep(self) -> None:
+        """Do everything that is due once.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away; the rest is done next time.
+        """
+        self._outage.check()
+        for job in leases.expire(self.database, self.settings):
+            log.warning("job %s: %s", job.id, job.message)
+        for job in leases.fail_overdue(self.database):
+            log.info("job %s: %s", job.id, job.message)
+        dispatch.due(self.celery, self.database, self.settings)
+        now = time.monotonic()
+        self._next_beat = self._do_when_due(now, self._next_beat, HEARTBEAT_SECONDS, self._beat)
+        self._next_garbage = self._do_when_due(
+            now, self._next_garbage, GARBAGE_SECONDS, lambda: garbage.sweep_blobs(self.database)
+        )
+
+    @staticmethod
+    def _do_when_due(now: float, due: float, period_seconds: float, do: Callable[[], object]) -> float:
+        if now < due:
+            return due
+        do()
+        return now + period_seconds
+
+    def _beat(self) -> None:
+        with self.database.begin() as tx:
+            fleet.beat_controller(tx, self.name, dccf.__version__)
+
+    def _say_goodbye(self) -> None:
+        try:
+            with self.database.begin() as tx:
+                fleet.forget_controllers(tx, self.name)
+        except errors.StoreUnavailable as error:
+            log.info("PostgreSQL did not hear this controller's goodbye: %s", error)
+
+
+def run(settings: Settings | None = None) -> None:
+    """Run a controller until it gets SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: a setting is missing or not allowed.
+    """
+    settings = settings or app.settings
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    controller = Controller(app, app.database, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: controller.ended.set())
+    log.info("controller %s is ready", controller.name)
+    controller.run()

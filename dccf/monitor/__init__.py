@@ -1,0 +1,1 @@
+"""Flower with DCCF's defaults."""

@@ -1,0 +1,105 @@
+"""Shared memory between a worker's main process and its pool processes: who runs what, and who shall stop.
+
+Every pool process has one entry. It writes there which attempt it runs; the main process writes why
+that attempt shall stop. A cause carries the tag of the attempt it is meant for and is written in one
+aligned 8-byte store, so a process that has gone on to its next job never takes an old one for its own.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from uuid import UUID
+
+from dccf.models import StopCause
+
+#: More than any worker has slots; an entry is 48 bytes.
+ENTRIES = 1024
+_RUNNING = struct.Struct("=i16sI")  # pid of the pool process (0: idle), job, fence
+_CAUSE = struct.Struct("=II")  # tag of the attempt, number of the cause
+_CAUSE_OFFSET = 32  # aligned to 8 bytes
+_ENTRY_BYTES = 48
+_CAUSES = (None, StopCause.CANCEL, StopCause.LOST, StopCause.SHUTDOWN)
+
+
+@dataclass(frozen=True)
+class Running:
+    """An attempt that a pool process runs, or ran when it died."""
+
+    entry: int
+    pid: int
+    job_id: UUID
+    fence: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process that runs it still exists and is no zombie."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as stat:  # noqa: PTH123 - /proc is no place for pathlib's checks
+                return stat.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+        except FileNotFoundError:
+            return False
+
+
+def _tag(job_id: UUID, fence: int) -> int:
+    return zlib.crc32(job_id.bytes + fence.to_bytes(4, "big"))
+
+
+class Board:
+    """The shared memory; made by the main process before its pool, inherited over fork."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, ENTRIES * _ENTRY_BYTES)
+
+    def begin(self, entry: int, job_id: UUID, fence: int) -> BoardStop:
+        """Note that this process runs an attempt; give what tells it to stop."""
+        start = entry * _ENTRY_BYTES
+        _CAUSE.pack_into(self._memory, start + _CAUSE_OFFSET, 0, 0)
+        _RUNNING.pack_into(self._memory, start, os.getpid(), job_id.bytes, fence)
+        return BoardStop(self._memory, entry, job_id, fence)
+
+    def clear(self, entry: int) -> None:
+        """Note that an entry's process runs nothing (or that its death has been dealt with)."""
+        _RUNNING.pack_into(self._memory, entry * _ENTRY_BYTES, 0, bytes(16), 0)
+
+    def running(self) -> list[Running]:
+        """List what the pool processes run."""
+        found = []
+        for entry in range(ENTRIES):
+            pid, job, fence = _RUNNING.unpack_from(self._memory, entry * _ENTRY_BYTES)
+            if pid:
+                found.append(Running(entry, pid, UUID(bytes=job), fence))
+        return found
+
+    def stop(self, running: Running, cause: StopCause) -> None:
+        """Tell an attempt to stop; the first cause stands."""
+        offset = running.entry * _ENTRY_BYTES + _CAUSE_OFFSET
+        tag = _tag(running.job_id, running.fence)
+        if _CAUSE.unpack_from(self._memory, offset)[0] != tag:
+            self._memory[offset : offset + _CAUSE.size] = _CAUSE.pack(tag, _CAUSES.index(cause))
+
+
+class BoardStop:
+    """Tells one attempt why to stop; a :class:`~dccf.runner.base.StopSignal`.
+
+    An attempt whose main process has died is lost: nobody renews its lease any more.
+    """
+
+    def __init__(self, memory: mmap.mmap, entry: int, job_id: UUID, fence: int) -> None:
+        self._memory = memory
+        self._offset = entry * _ENTRY_BYTES + _CAUSE_OFFSET
+        self._tag = _tag(job_id, fence)
+        self._pid = os.getpid()
+        self._parent = os.getppid()
+
+    def cause(self) -> StopCause | None:
+        """Give the cause that was set for this attempt, if any."""
+        tag, number = _CAUSE.unpack_from(self._memory, self._offset)
+        if tag == self._tag and number:
+            return _CAUSES[number]
+        if os.getpid() == self._pid and os.getppid() != self._parent:
+            return StopCause.LOST
+        return None

@@ -1,0 +1,73 @@
+"""What a worker's processes share: settings, store, who holds the leases, the runner, the board."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from billiard import current_process
+
+from dccf.config import Settings
+from dccf.lifecycle.attempts import Holder
+from dccf.store.database import Database
+from dccf.worker.board import Board
+
+if TYPE_CHECKING:
+    from dccf.runner.base import Runner
+
+
+def make_runner(settings: Settings, kind: str) -> Runner:
+    """Make the runner that the settings name (``docker`` or ``fake``)."""
+    if kind == "fake":
+        from dccf.runner.fake import FakeRunner
+
+        return FakeRunner(settings)
+    from dccf.runner.docker_runner import DockerRunner
+
+    return DockerRunner(settings)
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Made once by the main process; pool processes inherit it over fork.
+
+    The runner and the database make their connections anew in each process.
+    """
+
+    settings: Settings
+    database: Database
+    runner: Runner
+    board: Board = field(default_factory=Board)
+    #: One life of the worker: a restart is another one, so that leases of the old life are known as such.
+    life: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    @property
+    def holder(self) -> Holder:
+        """In whose name this worker claims."""
+        name = self.settings.worker_name
+        return Holder(name, f"{name}/{self.life}")
+
+    @property
+    def entry(self) -> int:
+        """The board entry of the calling process: its place in the pool."""
+        return getattr(current_process(), "index", None) or 0
+
+
+_current: list[WorkerContext] = []
+
+
+def install(context: WorkerContext) -> None:
+    """Make a context the one of this process and of those it forks."""
+    _current[:] = [context]
+
+
+def current() -> WorkerContext:
+    """Give the context of this process.
+
+    Raises:
+        RuntimeError: the process is no worker that ``dccf worker`` started.
+    """
+    if not _current:
+        raise RuntimeError("run_dockerfile is executed by workers that `dccf worker` starts, not by `celery worker`")
+    return _current[0]

@@ -1,0 +1,197 @@
+"""The worker's main process: renews leases, passes on cancels, notices lost processes, beats, cleans up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import dccf
+from dccf import errors
+from dccf.lifecycle import attempts, cancel, channels, leases
+from dccf.lifecycle.attempts import Lease
+from dccf.lifecycle.endings import Ending
+from dccf.models import JobState, Reason, StopCause
+from dccf.runner.base import AttemptRef
+from dccf.store import fleet, jobs
+from dccf.store.database import Listener
+from dccf.worker.board import Running
+from dccf.worker.context import WorkerContext
+
+log = logging.getLogger(__name__)
+
+#: Cancels are looked for this often, also when no NOTIFY came through.
+POLL_SECONDS = 0.5
+HEARTBEAT_SECONDS = 5.0
+ENGINE_CHECK_SECONDS = 5.0
+SWEEP_SECONDS = 60.0
+
+
+class Keeper:
+    """Two threads beside Celery's loop: one speaks with PostgreSQL, one with the container engine."""
+
+    def __init__(self, context: WorkerContext, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._context = context
+        self._pause, self._resume = pause, resume
+        self._ended = threading.Event()
+        self._trouble = ""
+        self._engine = ""
+        self._next_renewal = self._next_beat = 0.0
+        self._threads = [
+            threading.Thread(target=self._keep_leases, name="keeper-leases", daemon=True),
+            threading.Thread(target=self._keep_engine, name="keeper-engine", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Take over from an earlier life of this worker, then go on in threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads and say goodbye."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        try:
+            with self._context.database.begin() as tx:
+                fleet.forget_worker(tx, self._context.settings.worker_name, self._context.holder.lease_owner)
+        except errors.StoreUnavailable as error:
+            log.info("PostgreSQL did not hear this worker's goodbye: %s", error)
+
+    def hand_back_after(self, grace_seconds: float) -> None:
+        """Tell all attempts to hand their jobs back once the grace is over (the worker shuts down)."""
+
+        def hand_back() -> None:
+            self._ended.wait(grace_seconds)
+            for running in self._context.board.running():
+                self._context.board.stop(running, StopCause.SHUTDOWN)
+
+        threading.Thread(target=hand_back, name="keeper-grace", daemon=True).start()
+
+    # -- leases ------------------------------------------------------------------------------------
+
+    def _keep_leases(self) -> None:
+        listener: Listener | None = None
+        while not self._ended.is_set():
+            try:
+                listener = listener or Listener(self._context.database, channels.CANCEL_REQUESTED)
+                asked = {UUID(payload) for _, payload in listener.wait(POLL_SECONDS)}
+                self._tick(asked)
+            except errors.StoreUnavailable as error:
+                log.warning("leases cannot be renewed: %s", error)
+                if listener is not None:
+                    listener.close()
+                listener = None
+                self._ended.wait(POLL_SECONDS)
+        if listener is not None:
+            listener.close()
+
+    def _tick(self, asked: set[UUID]) -> None:
+        running = self._context.board.running()
+        if running:
+            asked |= cancel.find_requests(self._context.database, self._context.holder)
+        for one in running:
+            if not one.is_alive:
+                self._release_dead(one)
+            elif one.job_id in asked:
+                self._context.board.stop(one, StopCause.CANCEL)
+        now = time.monotonic()
+        if now >= self._next_renewal:
+            self._renew([one for one in running if one.is_alive])
+            self._next_renewal = now + self._context.settings.lease_renew_seconds
+        if now >= self._next_beat:
+            self._beat()
+            self._next_beat = now + HEARTBEAT_SECONDS
+
+    def _renew(self, running: list[Running]) -> None:
+        if not running:
+            return
+        kept = leases.extend(
+            self._context.database,
+            self._context.holder,
+            [one.job_id for one in running],
+            self._context.settings.lease_seconds,
+        )
+        for one in running:
+            if one.job_id not in kept:
+                self._context.board.stop(one, StopCause.LOST)
+
+    def _release_dead(self, running: Running) -> None:
+        """Give up the job of a pool process that died: certain, so nobody has to wait for the lease."""
+        lease = Lease(running.job_id, running.fence, self._context.settings.worker_name)
+        message = f"the process of worker {lease.worker} that ran the job died"
+        try:
+            attempts.finish(
+                self._context.database,
+                self._context.settings,
+                lease,
+                Ending(JobState.FAILED, message, Reason.WORKER_LOST),
+            )
+        except errors.FencePassed:
+            log.info("job %s: attempt %d had already ended", running.job_id, running.fence)
+        self._context.board.clear(running.entry)
+        self._remove(AttemptRef(running.job_id, running.fence, lease.worker))
+
+    def _beat(self) -> None:
+        settings = self._context.settings
+        with self._context.database.begin() as tx:
+            fleet.beat_worker(
+                tx,
+                settings.worker_name,
+                self._context.holder.lease_owner,
+                queues=settings.worker_queues,
+                slots=settings.worker_slots,
+                engine=self._engine,
+                version=dccf.__version__,
+                message=self._trouble,
+            )
+
+    # -- engine ------------------------------------------------------------------------------------
+
+    def _keep_engine(self) -> None:
+        next_sweep = 0.0
+        while not self._ended.is_set():
+            self._check_engine()
+            if not self._trouble and time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + (SWEEP_SECONDS if self._sweep() else POLL_SECONDS)
+            self._ended.wait(ENGINE_CHECK_SECONDS)
+
+    def _check_engine(self) -> None:
+        """Stop taking jobs while the engine is away, and take them again when it is back."""
+        try:
+            info = self._context.runner.check()
+            self._engine, trouble = f"{info.engine} {info.version} ({info.builder})", ""
+        except errors.EngineUnavailable as error:
+            trouble = str(error)
+        if trouble and not self._trouble:
+            log.error("this worker takes no jobs: %s", trouble)
+            self._pause()
+        elif self._trouble and not trouble:
+            log.info("the container engine is back; this worker takes jobs again")
+            self._resume()
+        if trouble != self._trouble:
+            self._trouble, self._next_beat = trouble, 0.0
+
+    def _sweep(self) -> bool:
+        """Remove what attempts left behind that do not run here any more; tell whether it went through."""
+        try:
+            for ref in self._context.runner.attempts(self._context.settings.worker_name):
+                if not self._is_current(ref):
+                    log.info("removing what attempt %d of job %s left behind", ref.fence, ref.job_id)
+                    self._context.runner.remove(ref)
+        except (errors.StoreUnavailable, errors.EngineUnavailable) as error:
+            log.warning("the sweep for leftovers is put off: %s", error)
+            return False
+        return True
+
+    def _is_current(self, ref: AttemptRef) -> bool:
+        with self._context.database.begin() as tx:
+            return jobs.hold_fence(tx, ref.job_id, ref.fence)
+
+    def _remove(self, ref: AttemptRef) -> None:
+        try:
+            self._context.runner.remove(ref)
+        except errors.EngineUnavailable as error:
+            log.warning("what attempt %d of job %s left stays until the next sweep: %s", ref.fence, ref.job_id, error)
