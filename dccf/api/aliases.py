@@ -72,14 +72,12 @@ def submit_demo() -> Response:
 
 
 @bp.get("/getJobStatus")
-@bp.input(queries.AliasQuery, location="query", validation=False)
 def get_job_status() -> Response:
     """Get a job's state: `SUBMITTED`, `PROCESSING`, `COMPLETE` or `ERROR`."""
     return _json(STATES[find_job(queries.parse(queries.AliasQuery).jobId).state])
 
 
 @bp.get("/getResultingFiles")
-@bp.input(queries.AliasQuery, location="query", validation=False)
 def get_resulting_files() -> Response:
     """Get the logs and the files of a job that has ended, in base64; up to 32 MiB in all."""
     job = find_job(queries.parse(queries.AliasQuery).jobId)

@@ -46,7 +46,6 @@ def submit() -> Response:
 
 
 @bp.get("")
-@bp.input(queries.ListQuery, location="query", validation=False)
 def list_jobs() -> Response:
     """List jobs, newest first.
 
@@ -67,7 +66,6 @@ def list_jobs() -> Response:
 
 
 @bp.get("/<job_id>")
-@bp.input(queries.GetQuery, location="query", validation=False)
 def get(job_id: str) -> Response:
     """Get a job, at once or when it has ended.
 
@@ -93,7 +91,8 @@ def _wait(job: Job, seconds: float) -> Job:
             changed.clear()
 
 
-@bp.post("/<job_id>:cancel")
+# Without "string:" APIFlask takes the ":" behind the name for a converter's and describes a broken path.
+@bp.post("/<string:job_id>:cancel")
 def cancel(job_id: str) -> Response:
     """Cancel a job.
 

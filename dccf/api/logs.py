@@ -37,7 +37,6 @@ Position = tuple[int, int]
 
 
 @bp.get("/<job_id>/logs")
-@bp.input(queries.LogQuery, location="query", validation=False)
 def get_log(job_id: str) -> Response:
     """Get what a job printed.
 

@@ -9,8 +9,9 @@ from uuid import UUID
 from apiflask import APIBlueprint, APIFlask
 from flask import Response, current_app, json
 from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from dccf.api import queries
 from dccf.api.answers import JSON
 from dccf.api.errors import MEDIA_TYPE
 from dccf.models import Artifact, Attempt, BundleFile, Frozen, Job, JobEvent, JobSpec, JobState
@@ -79,6 +80,14 @@ _FURTHER_ANSWERS: dict[str, dict[str, str]] = {
     "POST /v1/jobs/{job_id}:cancel": {"202": "Its worker was told to stop it."},
     "GET /v1/jobs/{job_id}/artifacts/{path}": {"206": "The range that was asked for.", "304": "Not changed."},
 }
+_QUERIES: dict[str, type[Frozen]] = {
+    "GET /v1/jobs": queries.ListQuery,
+    "GET /v1/jobs/{job_id}": queries.GetQuery,
+    "GET /v1/jobs/{job_id}/logs": queries.LogQuery,
+    "GET /getJobStatus": queries.AliasQuery,
+    "GET /getResultingFiles": queries.AliasQuery,
+}
+_LEFT_OUT = frozenset({"title", "description", "default"})
 _PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
 
 
@@ -103,8 +112,9 @@ def complete(made: dict[str, Any] | str) -> dict[str, Any] | str:
     """Add to a description what APIFlask cannot know; text (YAML) is never asked for here."""
     if isinstance(made, str):
         raise TypeError("the description is wanted as a mapping")
-    _, schemas = models_json_schema([(model, "serialization") for model in _MODELS], ref_template=_REF)
-    made["components"]["schemas"] = made["components"].get("schemas", {}) | schemas["$defs"]
+    shown: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in _MODELS]
+    _, schemas = models_json_schema([*shown, (queries.LogQuery, "validation")], ref_template=_REF)
+    made["components"]["schemas"] = schemas["$defs"]
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             if isinstance(operation, dict):
@@ -117,6 +127,8 @@ def complete(made: dict[str, Any] | str) -> dict[str, Any] | str:
 def _complete_operation(key: str, path: str, operation: dict[str, Any]) -> None:
     if path not in _PUBLIC_PATHS:
         operation["security"] = [{"token": []}]
+    if key in _QUERIES:
+        operation["parameters"] = [*operation.get("parameters", ()), *_query_parameters(_QUERIES[key])]
     responses = operation.setdefault("responses", {})
     if key in _ANSWERS:
         status, media_type, model, is_list = _ANSWERS[key]
@@ -128,6 +140,25 @@ def _complete_operation(key: str, path: str, operation: dict[str, Any]) -> None:
         "description": "Something is wrong.",
         "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}, "example": PROBLEM_EXAMPLE}},
     }
+
+
+def _query_parameters(model: type[Frozen]) -> list[dict[str, Any]]:
+    described = model.model_json_schema()
+    parameters = []
+    for name, property_schema in described["properties"].items():
+        text = json.dumps(property_schema).replace("#/$defs/", _REF.format(model=""))
+        # Defaults are those of the parsed value, not of the text in the address.
+        schema = {key: value for key, value in json.loads(text).items() if key not in _LEFT_OUT}
+        parameters.append(
+            {
+                "name": name,
+                "in": "query",
+                "required": name in described.get("required", ()),
+                "description": model.model_fields[name].description,
+                "schema": schema,
+            }
+        )
+    return parameters
 
 
 def _content(model: str | None, *, is_list: bool) -> dict[str, Any]:

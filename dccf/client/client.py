@@ -1,0 +1,120 @@
+"""The client: everything that can be asked of one API."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from dccf.client import where
+from dccf.client.http import Http
+from dccf.client.job import JobHandle
+from dccf.client.multipart import Body
+from dccf.client.pack import Files, pack
+from dccf.models import Job, JobState
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One page of jobs, newest first."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None
+
+
+class Client:
+    """Talks to one API; ``url`` and ``token`` are found by themselves where they are left out."""
+
+    def __init__(self, url: str | None = None, token: str | None = None) -> None:
+        self.where = where.find(url, token)
+        self._http = Http(self.where)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(
+        self,
+        source: str | os.PathLike[str],
+        files: Files = (),
+        *,
+        idempotency_key: str | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+        **spec: Any,
+    ) -> JobHandle:
+        """Submit a folder with a Dockerfile, a Dockerfile, or a Dockerfile's text.
+
+        ``spec`` are the fields of :class:`dccf.models.JobSpec`. Sending again after a fault makes no
+        second job: every submit has a key. ``on_progress`` hears of the bytes sent, and of all.
+
+        Raises:
+            InvalidRequest: an option or a file is not allowed; says which.
+            ApiUnavailable: the service cannot be reached.
+        """
+        parts = pack(source, files)
+        values = {name: _plain(value) for name, value in spec.items() if value is not None}
+        body = Body(parts, {"spec": json.dumps(values)}, lambda sent: _report(on_progress, sent, len(body)))
+        headers = {
+            "Content-Type": body.content_type,
+            "Idempotency-Key": idempotency_key or secrets.token_urlsafe(16),
+        }
+        answer = self._http.send("POST", "/v1/jobs", data=body, headers=headers)
+        return JobHandle(self._http, Job.model_validate(answer))
+
+    def job(self, job_id: str) -> JobHandle:
+        """Get a job by its id, or by an unambiguous beginning of it.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return JobHandle(self._http, Job.model_validate(self._http.get_json(f"/v1/jobs/{quote(job_id, safe='')}")))
+
+    def list_jobs(
+        self,
+        states: Sequence[JobState] = (),
+        labels: Mapping[str, str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Listing:
+        """List jobs, newest first."""
+        params = {
+            "state": [str(state) for state in states],
+            "label": [f"{key}={value}" for key, value in (labels or {}).items()],
+            "limit": limit,
+            "cursor": cursor,
+        }
+        page = self._http.get_json("/v1/jobs", params)
+        return Listing(tuple(Job.model_validate(item) for item in page["items"]), page["next_cursor"])
+
+    def workers(self) -> list[dict[str, Any]]:
+        """List the workers as they describe themselves."""
+        items: list[dict[str, Any]] = self._http.get_json("/v1/workers")["items"]
+        return items
+
+    def readiness(self) -> dict[str, Any]:
+        """Ask whether everything is there that the service needs."""
+        return self._http.get_readiness()
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _report(on_progress: Callable[[int, int], None] | None, sent: int, total: int) -> None:
+    if on_progress is not None:
+        on_progress(sent, total)

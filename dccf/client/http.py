@@ -1,0 +1,169 @@
+"""HTTP for the SDK: one session, the service's problems as our errors, careful retries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import requests
+
+from dccf import errors
+from dccf.client.where import Where
+from dccf.errors import DccfError, FieldError
+
+_CONNECT_SECONDS = 5.0
+#: Longer than the service's longest wait for a job.
+_READ_SECONDS = 90.0
+_TRIES = 4
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 10.0
+_TRY_AGAIN = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+
+#: The service's codes; a code that is not among them is decided by its status.
+ERRORS_BY_CODE: Mapping[str, type[DccfError]] = {
+    "invalid_request": errors.InvalidRequest,
+    "idempotency_mismatch": errors.IdempotencyMismatch,
+    "not_found": errors.NotFound,
+    "conflict": errors.Conflict,
+    "not_authenticated": errors.NotAuthenticated,
+    "not_allowed": errors.NotAllowed,
+    "store_unavailable": errors.StoreUnavailable,
+    "broker_unavailable": errors.BrokerUnavailable,
+}
+
+
+class Http:
+    """Sends requests to one API."""
+
+    def __init__(self, where: Where) -> None:
+        self.where = where
+        self._session = requests.Session()
+        # A .netrc or a proxy of the surroundings must neither replace our token nor get to see it.
+        self._session.trust_env = False
+        if where.token:
+            self._session.headers["Authorization"] = f"Bearer {where.token}"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def get_json(self, path: str, params: Any = None) -> Any:
+        """Get a JSON value, trying again when the service is away for a moment."""
+        with self.open("GET", path, params=params) as response, self._mapped():
+            return response.json()
+
+    def send(self, method: str, path: str, **arguments: Any) -> Any:
+        """Send a request that may be repeated without harm, and give the JSON of its answer."""
+        with self.open(method, path, **arguments) as response, self._mapped():
+            return response.json()
+
+    def get_readiness(self) -> dict[str, Any]:
+        """Get the service's checks, also where it answers that it is not ready.
+
+        Raises:
+            ApiUnavailable: the service cannot be reached, or it is not DCCF.
+        """
+        with self._try_once("GET", "/readyz", {}) as response, self._mapped():
+            answer: dict[str, Any] = response.json()
+        return answer
+
+    @contextmanager
+    def open(self, method: str, path: str, **arguments: Any) -> Iterator[requests.Response]:
+        """Send a request that may be repeated without harm, and give its streamed answer.
+
+        Raises:
+            ApiUnavailable: the service cannot be reached.
+            DccfError: it answered with a problem.
+        """
+        response = self._try_often(method, path, arguments)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _try_often(self, method: str, path: str, arguments: dict[str, Any]) -> requests.Response:
+        pause = _FIRST_PAUSE_SECONDS
+        for left in reversed(range(_TRIES)):
+            try:
+                response = self._try_once(method, path, arguments)
+            except errors.ApiUnavailable:
+                if not left:
+                    raise
+            else:
+                if response.status_code not in _TRY_AGAIN or not left:
+                    raise_for_problem(response)
+                    return response
+                pause = max(pause, _retry_after(response))
+                response.close()
+            time.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
+            pause *= 2
+        raise AssertionError("the last try always returns or raises")
+
+    def _try_once(self, method: str, path: str, arguments: dict[str, Any]) -> requests.Response:
+        timeout = (_CONNECT_SECONDS, _READ_SECONDS)
+        with self._mapped():
+            url = self.where.url + path
+            return self._session.request(
+                method, url, stream=True, timeout=timeout, allow_redirects=False, **arguments
+            )
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        with mapped_errors(self.where.url):
+            yield
+
+
+@contextmanager
+def mapped_errors(url: str) -> Iterator[None]:
+    """Turn what requests raises into our errors."""
+    try:
+        yield
+    except (
+        requests.exceptions.InvalidURL,
+        requests.exceptions.InvalidSchema,
+        requests.exceptions.MissingSchema,
+    ) as error:
+        raise errors.ConfigError(f"{url!r} is not the URL of an API; write it like http://127.0.0.1:8080") from error
+    except requests.exceptions.JSONDecodeError as error:
+        raise errors.ApiUnavailable(f"{url} answered with something else than JSON; is it DCCF?") from error
+    except requests.exceptions.RequestException as error:
+        raise errors.ApiUnavailable(
+            f"the API at {url} cannot be reached. Is it running (dccf up, dccf api), and is the URL right?"
+        ) from error
+
+
+def raise_for_problem(response: requests.Response) -> None:
+    """Raise the error that an answer describes, if it does.
+
+    Raises:
+        DccfError: it does.
+    """
+    if response.status_code < HTTPStatus.MULTIPLE_CHOICES:
+        return
+    try:
+        body = response.json()
+    except (requests.exceptions.RequestException, ValueError):
+        body = None
+    finally:
+        response.close()
+    problem = body if isinstance(body, dict) else {}
+    detail = str(problem.get("detail") or f"the API answered {response.status_code} {response.reason}")
+    raise _error_of(str(problem.get("code", "")), response.status_code, detail, problem.get("errors") or ())
+
+
+def _error_of(code: str, status: int, detail: str, fields: Any) -> DccfError:
+    kind = ERRORS_BY_CODE.get(code)
+    if kind is None:
+        kind = errors.ApiUnavailable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else errors.InvalidRequest
+    if issubclass(kind, errors.InvalidRequest):
+        found = tuple(FieldError(str(one.get("pointer")), str(one.get("detail"))) for one in fields)
+        return kind(detail, found)
+    return kind(detail)
+
+
+def _retry_after(response: requests.Response) -> float:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else 0.0
