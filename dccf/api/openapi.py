@@ -114,7 +114,7 @@ def complete(made: dict[str, Any] | str) -> dict[str, Any] | str:
         raise TypeError("the description is wanted as a mapping")
     shown: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in _MODELS]
     _, schemas = models_json_schema([*shown, (queries.LogQuery, "validation")], ref_template=_REF)
-    made["components"]["schemas"] = schemas["$defs"]
+    made["components"]["schemas"] = {name: schema for name, schema in schemas["$defs"].items() if name != "LogQuery"}
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             if isinstance(operation, dict):

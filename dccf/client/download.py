@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import quote
 
 from dccf import errors
@@ -30,37 +30,40 @@ def place(folder: Path, path: str) -> Path:
     return target
 
 
-def fetch(http: Http, job_path: str, artifact: Artifact, folder: Path) -> Path:
+def fetch_to(http: Http, job_path: str, artifact: Artifact, target: Path) -> None:
     """Bring one artefact; what stood in its place is replaced only when all of it is there.
 
     Raises:
         ApiUnavailable: the service went away, or what came is not what it should be.
         ConfigError: it cannot be written here.
     """
-    target = place(folder, artifact.path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".dccf-")
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for data in read(http, job_path, artifact):
+                    file.write(data)
+            part.chmod(artifact.mode)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        raise errors.ConfigError(f"{target} cannot be written: {error.strerror}") from error
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _receive(http, f"{job_path}/artifacts/{quote(artifact.path)}", artifact, file)
-        part.chmod(artifact.mode)
-        part.replace(target)
-    except OSError as error:
-        raise errors.ConfigError(f"{target} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+        raise errors.ConfigError(f"{str(target)!r} cannot be written: {error.strerror}") from error
 
 
-def _receive(http: Http, path: str, artifact: Artifact, file: IO[bytes]) -> None:
+def read(http: Http, job_path: str, artifact: Artifact) -> Iterator[bytes]:
+    """Yield an artefact's content.
+
+    Raises:
+        ApiUnavailable: the service went away, or (at the end) what came is not what it should be.
+    """
     hasher = hashlib.sha256()
+    path = f"{job_path}/artifacts/{quote(artifact.path)}"
     with http.open("GET", path) as response, mapped_errors(http.where.url):
         for data in response.iter_content(READ_BYTES):
             hasher.update(data)
-            file.write(data)
+            yield data
     if hasher.hexdigest() != artifact.sha256:
         raise errors.ApiUnavailable(f"the artefact {artifact.path!r} came in broken; get it again")

@@ -169,9 +169,34 @@ class JobHandle:
         known = {artifact.path: artifact for artifact in self.artifacts()}
         missing = set(paths or ()) - known.keys()
         if missing:
-            raise errors.NotFound(f"job {self.id} has no artefact {sorted(missing)[0]!r}")
+            raise errors.NotFound(f"job {self.id} has no artefact {min(missing)!r}")
         wanted = known.values() if paths is None else [known[path] for path in paths]
-        return [download.fetch(self._http, self._path, artifact, Path(folder)) for artifact in wanted]
+        places = {download.place(Path(folder), artifact.path): artifact for artifact in wanted}
+        for target, artifact in places.items():
+            download.fetch_to(self._http, self._path, artifact, target)
+        return list(places)
+
+    def download_to(self, path: str, target: Path) -> None:
+        """Bring one file, under a name of the caller's choice.
+
+        Raises:
+            NotFound: there is no artefact of that path.
+        """
+        download.fetch_to(self._http, self._path, self._artifact(path), target)
+
+    def read_artifact(self, path: str) -> Iterator[bytes]:
+        """Yield the content of one file; an error at its end says that it came in broken.
+
+        Raises:
+            NotFound: there is no artefact of that path.
+        """
+        return download.read(self._http, self._path, self._artifact(path))
+
+    def _artifact(self, path: str) -> Artifact:
+        found = next((artifact for artifact in self.artifacts() if artifact.path == path), None)
+        if found is None:
+            raise errors.NotFound(f"job {self.id} has no artefact {path!r}")
+        return found
 
     def _items(self, what: str) -> list[Any]:
         items: list[Any] = self._http.get_json(f"{self._path}/{what}")["items"]

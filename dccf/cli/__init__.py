@@ -1,0 +1,1 @@
+"""The command line: ``dccf run`` and the other verbs, one module per group."""
