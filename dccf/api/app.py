@@ -59,7 +59,6 @@ def _make_celery(settings: Settings, database: Database) -> DccfCelery:
     celery = DccfCelery("dccf")
     celery.settings = settings
     celery.database = database
-    celery.loader.config_from_object({})
     return celery
 
 

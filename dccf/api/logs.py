@@ -117,10 +117,10 @@ class Follower:
             while time.monotonic() < deadline:
                 # Read before the log: what an ended job printed is complete.
                 now = self._look()
-                yield from self._new_log(now)
-                if now != self.job:
-                    self.job = now
+                if now != self.job and not now.state.is_final:
                     yield event("state", now.model_dump(mode="json"))
+                self.job = now
+                yield from self._new_log(now)
                 if now.state.is_final or self._attempt_is_over(now):
                     yield event("end", now.model_dump(mode="json"))
                     return

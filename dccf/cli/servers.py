@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from typing import cast
+from pathlib import Path
+from typing import Any
 
 import click
 
 from dccf import config, errors
-from dccf.config import Settings
 
 #: The extra of the package that brings a module of others.
 _EXTRAS = {
@@ -43,43 +43,60 @@ def named_extras(command: str) -> Iterator[None]:
         ) from error
 
 
-def _start(command: str, module: str) -> None:
-    settings = config.load()
-    with named_extras(command):
-        run = cast("Callable[[Settings], None]", import_module(module).run)
-    run(settings)
-
-
 @click.command()
 def api() -> None:
     """Serve the HTTP API."""
-    _start("api", "dccf.api.serve")
+    settings = config.load()
+    with named_extras("api"):
+        from dccf.api import serve
+    serve.run(settings)
 
 
 @click.command()
 def worker() -> None:
     """Take jobs and run them on this machine's Docker daemon."""
-    _start("worker", "dccf.worker.main")
+    settings = config.load()
+    with named_extras("worker"):
+        from dccf.worker import main
+    main.run(settings)
 
 
 @click.command()
 def controller() -> None:
     """Send hints, expire leases, clean up; any number may run."""
-    _start("controller", "dccf.controller.loop")
+    from dccf.controller import loop
+
+    loop.run(config.load())
 
 
 @click.command()
 def flower() -> None:
     """Show jobs and workers in Flower."""
-    _start("flower", "dccf.monitor.main")
+    settings = config.load()
+    with named_extras("flower"):
+        from dccf.monitor import main
+    main.run(settings)
 
 
 @click.command()
-def up() -> None:
-    """Run everything on this machine until Ctrl-C."""
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--api-port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="Port of the API.")
+@click.option("--flower-port", default=5555, show_default=True, type=click.IntRange(1, 65535), help="Port of Flower.")
+@click.option(
+    "--daemon",
+    default="host",
+    show_default=True,
+    type=click.Choice(["host", "private"]),
+    help="Docker of this machine, or (as root) one of our own.",
+)
+@click.option("--slots", type=click.IntRange(1, 256), help="Jobs at once; as many as there are cores when left out.")
+def up(folder: Path | None, slots: int | None, **given: Any) -> None:
+    """Run everything on this machine until Ctrl-C: database, API, controller, worker, Flower."""
     with named_extras("up"):
-        run = cast("Callable[[], None]", import_module("dccf.local.up").run)
-    run()
+        from dccf.local import up as stack
+    chosen = folder or Path(os.environ.get("DCCF_STATE_FOLDER") or config.default_state_folder())
+    raise SystemExit(stack.run(stack.UpOptions(folder=chosen, slots=slots, **given)))
 
 
 @click.group()

@@ -1,0 +1,3 @@
+echo "Hello from a container."
+sleep 5
+echo "Test success!" > /output/output.txt
