@@ -41,4 +41,4 @@ class DccfCelery(Celery):
 
     def prepare_config(self, given: Any) -> Any:
         """Put our configuration under whatever else was given (Celery's hook)."""
-        return super().prepare_config({**conf.build(self.settings), **given})
+        return super().prepare_config({**conf.build(self.settings), **(given or {})})

@@ -185,7 +185,7 @@ def _touch(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, UUID]:
     locked = select(blob.c.id).where(blob.c.sha256.in_(digests)).order_by(blob.c.sha256).with_for_update()
     ids = tx.execute(locked).scalars().all()
     touched = update(blob).where(blob.c.id.in_(ids)).values(touched_at=func.now())
-    return dict(tx.execute(touched.returning(blob.c.sha256, blob.c.id)).tuples().all()) if ids else {}
+    return dict(tx.execute(touched.returning(blob.c.sha256, blob.c.id)).all()) if ids else {}
 
 
 def _name(tx: Connection, incoming: _Incoming, digest: bytes) -> dict[bytes, UUID]:

@@ -327,20 +327,21 @@ def take_due_hints(tx: Connection, resend_seconds: float, room: Mapping[str, int
     no room: it is already counted or is no backlog. The next hint of the same job is due after
     ``resend_seconds``, doubled for every hint before.
     """
+    is_first = and_(job.c.state == JobState.QUEUED, job.c.hints == 0)
     turn = func.row_number().over(
-        partition_by=(job.c.queue, job.c.owner, job.c.hints > 0), order_by=(job.c.hint_after, job.c.id)
+        partition_by=(job.c.queue, job.c.owner, is_first), order_by=(job.c.hint_after, job.c.id)
     )
     due = (
-        select(job.c.id, job.c.queue, job.c.hints, job.c.hint_after, turn.label("turn"))
+        select(job.c.id, job.c.queue, job.c.hint_after, is_first.label("is_first"), turn.label("turn"))
         .where(job.c.hint_after <= func.now())
         .cte("due")
     )
     place = func.row_number().over(
-        partition_by=(due.c.queue, due.c.hints > 0), order_by=(due.c.turn, due.c.hint_after, due.c.id)
+        partition_by=(due.c.queue, due.c.is_first), order_by=(due.c.turn, due.c.hint_after, due.c.id)
     )
-    placed = select(due.c.id, due.c.queue, due.c.hints, due.c.turn, place.label("place")).cte("placed")
+    placed = select(due, place.label("place")).cte("placed")
     has_room = or_(
-        placed.c.hints > 0,
+        ~placed.c.is_first,
         *[and_(placed.c.queue == queue, placed.c.place <= slots) for queue, slots in room.items()],
     )
     chosen = select(placed.c.id).where(has_room).order_by(placed.c.turn, placed.c.place).limit(limit)
@@ -388,7 +389,7 @@ def count_outstanding(tx: Connection) -> dict[str, int]:
     """Count, per queue with queued jobs, the hints that the broker holds."""
     outstanding = func.count(case((job.c.hints > 0, true())))
     rows = tx.execute(select(job.c.queue, outstanding).where(job.c.state == JobState.QUEUED).group_by(job.c.queue))
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def finish_continuation(tx: Connection, job_id: UUID, state: JobState) -> None:

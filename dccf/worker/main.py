@@ -13,6 +13,7 @@ from celery import bootsteps, signals
 
 from dccf import errors
 from dccf.celery_app import app
+from dccf.celery_app.conf import TASK_NAME
 from dccf.config import Settings
 from dccf.lifecycle import hints, leases
 from dccf.lifecycle.ids import parse_job_id
@@ -85,8 +86,10 @@ class KeeperStep(bootsteps.StartStopStep):
     terminate = stop
 
 
-def note_continuation(task_id: str, state: str, **_: Any) -> None:
+def note_continuation(sender: Any, task_id: str, state: str, **_: Any) -> None:
     """Note that what follows a job was sent: Celery calls this after it has done so."""
+    if sender.name != TASK_NAME:
+        return
     final = {"SUCCESS": JobState.SUCCEEDED, "FAILURE": JobState.FAILED}.get(state)
     if final is not None:
         hints.finish_continuation(context.current().database, parse_job_id(task_id), final)
@@ -109,7 +112,7 @@ def run(settings: Settings | None = None) -> None:
         log.warning("job %s was left by an earlier life of this worker: %s", job.id, job.message)
     app.database.close()  # the pool processes must not inherit open sockets
     app.steps["worker"].add(KeeperStep)
-    signals.task_postrun.connect(note_continuation, sender=app.tasks["dccf.run_dockerfile"])
+    signals.task_postrun.connect(note_continuation)
     worker = app.Worker(
         hostname=f"dccf@{settings.worker_name}",
         concurrency=settings.worker_slots,

@@ -1,0 +1,100 @@
+"""Fixtures that all tests share: settings, and a fresh migrated PostgreSQL database per test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from dccf import config, errors
+from dccf.config import Settings
+from dccf.local import postgres
+from dccf.store import migrate
+from dccf.store.database import Database
+
+TEMPLATE = "dccf_template"
+
+
+def missing(what: str) -> None:
+    """Skip on a laptop, fail in CI: there a missing service is a missing install step."""
+    if os.environ.get("DCCF_CI") == "1":
+        pytest.fail(f"missing in CI: {what}")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server: the one that is named, else an embedded one in a folder of its own."""
+    named = os.environ.get("DCCF_TEST_DATABASE_URL")
+    if named:
+        yield config.normalise_database_url(named)
+        return
+    # pytest's own temporary folders are closed to other users, and PostgreSQL as root is another user.
+    folder = Path(tempfile.mkdtemp(prefix="dccf-test-pg-"))
+    folder.chmod(0o755)
+    try:
+        with postgres.running(folder) as url:
+            yield config.normalise_database_url(url)
+    except errors.LocalStackError as error:
+        missing(str(error))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _execute(url: str, statement: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _database_url(server_url: str, name: str) -> str:
+    engine = create_engine(server_url)
+    url = engine.url.set(database=name).render_as_string(hide_password=False)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> str:
+    """A migrated database that every test's own is copied from."""
+    _execute(postgres_url, f"DROP DATABASE IF EXISTS {TEMPLATE}")
+    _execute(postgres_url, f"CREATE DATABASE {TEMPLATE}")
+    database = Database(_database_url(postgres_url, TEMPLATE))
+    migrate.upgrade(database)
+    database.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(postgres_url: str, template: str) -> Iterator[Database]:
+    """A fresh migrated database."""
+    name = f"dccf_{uuid.uuid4().hex[:12]}"
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    database = Database(_database_url(postgres_url, name), pool_size=10)
+    yield database
+    database.close()
+    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(database: Database, tmp_path: Path) -> Settings:
+    """Settings for the test's database, the file broker and the fake runner."""
+    broker = tmp_path / "broker"
+    for name in ("messages", "control"):
+        (broker / name).mkdir(parents=True)
+    return Settings(
+        database_url=database.url,
+        broker_url="filesystem://localhost",
+        broker_folder=broker,
+        state_folder=tmp_path / "state",
+        runner="fake",
+        worker_name="test-worker",
+        retry_backoff_seconds=0,
+    )
