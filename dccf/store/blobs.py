@@ -235,17 +235,32 @@ def read(database: Database, blob_id: UUID, start: int = 0, stop: int | None = N
         yield piece
 
 
-def read_all(database: Database, blob_ids: Sequence[UUID]) -> Iterator[Iterable[bytes]]:
-    """Yield the pieces of many contents in order; small ones are fetched together, a batch in one query.
+class Contents:
+    """Many contents, read when they are asked for; small neighbours are fetched together in one query.
 
-    Raises:
-        StoreUnavailable: PostgreSQL went away on the way.
+    Ask in the order given and hardly more is held than one batch of small contents.
     """
-    for start in range(0, len(blob_ids), _READ_TOGETHER):
-        batch = blob_ids[start : start + _READ_TOGETHER]
-        small = _read_small(database, batch)
-        for blob_id in batch:
-            yield [small[blob_id]] if blob_id in small else read(database, blob_id)
+
+    def __init__(self, database: Database, blob_ids: Sequence[UUID]) -> None:
+        self._database = database
+        self._ids = blob_ids
+        self._fetched = range(0)
+        self._small: dict[UUID, bytes] = {}
+
+    def read(self, index: int) -> Iterator[bytes]:
+        """Yield the pieces of one content.
+
+        Raises:
+            StoreUnavailable: PostgreSQL went away on the way.
+        """
+        if index not in self._fetched:
+            self._fetched = range(index, index + _READ_TOGETHER)
+            self._small = _read_small(self._database, self._ids[index : index + _READ_TOGETHER])
+        blob_id = self._ids[index]
+        if blob_id in self._small:
+            yield self._small[blob_id]
+        else:
+            yield from read(self._database, blob_id)
 
 
 def _read_small(database: Database, blob_ids: Sequence[UUID]) -> dict[UUID, bytes]:

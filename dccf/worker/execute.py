@@ -135,9 +135,9 @@ class Execution:
                 self._require_parent(jobs.get(tx, parent), parent)
                 prefix = f"{INPUTS_FOLDER}/{parent}/"
                 files += [(prefix, file) for file in artifacts.get_files(tx, parent)]
-        contents = blobs.read_all(self.database, [file.blob_id for _, file in files])
-        for (prefix, file), chunks in zip(files, contents, strict=True):
-            yield ContextFile(f"{prefix}{file.path}", file.size, file.mode, chunks)
+        contents = blobs.Contents(self.database, [file.blob_id for _, file in files])
+        for index, (prefix, file) in enumerate(files):
+            yield ContextFile(f"{prefix}{file.path}", file.size, file.mode, contents.read(index))
 
     @staticmethod
     def _require_parent(parent: Job | None, parent_id: UUID) -> None:

@@ -39,8 +39,8 @@ def test_contents_come_back_whole_and_in_parts(database: Database) -> None:
         assert content[5 : blobs.CHUNK_BYTES + 3] == b"".join(
             blobs.read(database, stored.id, 5, blobs.CHUNK_BYTES + 3)
         )
-    together = blobs.read_all(database, [stored.id for stored in writer.stored])
-    assert list(CONTENTS.values()) == [b"".join(pieces) for pieces in together]
+    together = blobs.Contents(database, [stored.id for stored in writer.stored])
+    assert list(CONTENTS.values()) == [b"".join(together.read(index)) for index in range(len(CONTENTS))]
 
 
 def test_equal_contents_are_stored_once(database: Database) -> None:
