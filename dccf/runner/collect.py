@@ -7,9 +7,11 @@ pipe or device opened, and no file is read before its declared size was held aga
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 
 from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.models import Reason
@@ -23,6 +25,7 @@ SILENCE_SECONDS = 120.0
 #: Folders, links and the like that are passed over for each file that may be left; more is a flood.
 _ENTRIES_PER_FILE = 5
 _PERMISSIONS = 0o777
+_LOOKS_ESCAPED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def files_of(archive: io.BufferedIOBase, limits: OutputLimits) -> Iterator[Outpu
         with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape") as tar:
             for member in tar:
                 # tarfile keeps all members it has seen, and a container can make millions.
-                tar.members.clear()
+                tar.members.clear()  # type: ignore[attr-defined]
                 if not left.take_entry():
                     break
                 if not member.isreg():
@@ -85,25 +88,22 @@ def files_of(archive: io.BufferedIOBase, limits: OutputLimits) -> Iterator[Outpu
 def safe_path(name: str) -> str:
     """Give a member's path below ``/output``, or an empty text when it has none.
 
-    Bytes that are no valid UTF-8, and control characters, are written as ``%XX``.
+    Bytes that are no valid UTF-8, and characters that do not print, are written as ``%XX``. So is a ``%``
+    that would else look like one of these, so that two files never get the same name.
     """
     parts = [part for part in name.split("/")[1:] if part not in {"", ".", ".."}]
-    return "".join(_safe_character(character) for character in "/".join(parts))
+    path = _LOOKS_ESCAPED.sub("%25", "/".join(parts))
+    return "".join(character if character.isprintable() else _escaped(character) for character in path)
 
 
-def _safe_character(character: str) -> str:
-    if (character.isprintable() and character != "%") or character == " ":
-        return character
-    if character == "%":
-        # Else a file named "%FF" could not be told from one whose name is the byte 0xFF.
-        return "%25"
+def _escaped(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
-def _chunks(stream: io.BufferedIOBase | object, size: int) -> Iterator[bytes]:
+def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
     left = size
     while left > 0:
-        data = stream.read(min(READ_BYTES * 4, left))  # type: ignore[union-attr]
+        data = stream.read(min(READ_BYTES * 4, left))
         if not data:
             raise EngineUnavailable(f"The Docker daemon's archive of {OUTPUT} ends in the middle of a file")
         left -= len(data)

@@ -73,7 +73,7 @@ class Engine:
     """One daemon. Connections are made when needed and per process, so it may be carried over a fork."""
 
     def __init__(self, docker_url: str, timeout_seconds: float = ANSWER_SECONDS) -> None:
-        self._docker_url = docker_url
+        self.docker_url = docker_url
         self._timeout_seconds = timeout_seconds
         self._client: Any = None
         self._client_pid = 0
@@ -84,14 +84,14 @@ class Engine:
         if self._client_pid != os.getpid():
             with mapped_errors():
                 self._client = docker.APIClient(
-                    base_url=self._docker_url, version=API_VERSION, timeout=int(self._timeout_seconds)
+                    base_url=self.docker_url, version=API_VERSION, timeout=int(self._timeout_seconds)
                 )
             self._client_pid = os.getpid()
         return self._client
 
     def exchange(self, timeout_seconds: float | None = None) -> Exchange:
         """Open a streamed exchange; without a time limit unless told otherwise."""
-        return Exchange(self._docker_url, timeout_seconds)
+        return Exchange(self.docker_url, timeout_seconds)
 
     def info(self) -> dict[str, Any]:
         """Ask the daemon about itself and its machine."""

@@ -6,6 +6,7 @@ capabilities, no new privileges, nothing writable but ``/output`` and memory, an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -35,6 +36,11 @@ _CPU_PERIOD, _CPU_QUOTA_MIN = 100_000, 1_000
 def name_of(attempt: AttemptRef) -> str:
     """Name the container and the volume of an attempt."""
     return f"dccf-{attempt.job_id}-{attempt.fence}"
+
+
+def helper_name_of(attempt: AttemptRef) -> str:
+    """Name the container that prepares an attempt's own, or tries out the daemon; it is never left behind."""
+    return f"{name_of(attempt)}-helper"
 
 
 def tag_of(attempt: AttemptRef) -> str:
@@ -113,6 +119,28 @@ def canary_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]:
         "Healthcheck": {"Test": ["NONE"]},
         "NetworkDisabled": True,
         "HostConfig": {"NetworkMode": "none", "Init": True, "ReadonlyRootfs": True, "CapDrop": ["ALL"]},
+    }
+
+
+def build_parameters(attempt: AttemptRef, spec: JobSpec, settings: Settings, builder: str) -> dict[str, str]:
+    """Translate a job into the parameters of ``POST /build``.
+
+    BuildKit passes over the limits; the classic builder keeps them.
+    """
+    return {
+        "version": "2" if builder == "buildkit" else "1",
+        "t": tag_of(attempt),
+        "labels": json.dumps(labels_of(attempt)),
+        "networkmode": "none" if settings.build_network == "none" else "default",
+        "rm": "1",
+        "forcerm": "1",
+        # Nobody gets layers that another job's build left.
+        "nocache": "1",
+        "memory": str(spec.memory),
+        "memswap": str(spec.memory),
+        "cpuperiod": str(_CPU_PERIOD),
+        "cpuquota": str(max(_CPU_QUOTA_MIN, round(spec.cpus * _CPU_PERIOD))),
+        "shmsize": str(SHM_BYTES),
     }
 
 

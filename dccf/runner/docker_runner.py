@@ -1,0 +1,231 @@
+"""The runner on Docker: drives one attempt after another through one daemon.
+
+Nothing is kept between calls but what the daemon keeps under the attempt's name and labels, so any
+process may go on where another stopped.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+
+from dccf.config import Settings
+from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
+from dccf.models import JobSpec, Reason, Stream
+from dccf.runner import collect as collecting
+from dccf.runner import endings, images, policy, watchdog
+from dccf.runner import spec as translation
+from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink, OutputFile, StopSignal
+from dccf.runner.build import Build, BuildKitProgress, ClassicProgress
+from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole, tar_stream
+from dccf.runner.dockerfile import DockerfileError, Grammar
+from dccf.runner.engine import Engine, ImageFacts
+from dccf.runner.logs import LogReader
+from dccf.runner.probe import Capabilities, probe
+from dccf.runner.wire import EngineFault, Refused
+
+#: Longest wait for the rest of the output of a container that has ended.
+DRAIN_SECONDS = 60.0
+
+
+class DockerRunner:
+    """Fulfils :class:`dccf.runner.base.Runner` on the daemon at ``settings.docker_url``.
+
+    It may be made before a fork: connections are opened when they are needed, in the process that needs them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine = Engine(settings.docker_url)
+        self._capabilities: Capabilities | None = None
+
+    def check(self) -> EngineInfo:
+        """Ask the daemon who it is; see :meth:`dccf.runner.base.Runner.check`."""
+        found = self._capabilities = probe(self._engine)
+        return EngineInfo("docker", found.version, found.builder, found.warnings)
+
+    def build(
+        self, attempt: AttemptRef, spec: JobSpec, context: Iterable[ContextFile], log: LogSink, stop: StopSignal
+    ) -> str:
+        """Check, pull and build; see :meth:`dccf.runner.base.Runner.build`.
+
+        The files of the context are listed first and then read one by one, the Dockerfile and
+        ``.dockerignore`` before all others.
+        """
+        if spec.network == "bridge" and not self._settings.allow_bridge:
+            raise AttemptFailed(
+                Reason.REJECTED, "network: bridge is not allowed here: use none, or set DCCF_ALLOW_BRIDGE."
+            )
+        capabilities = self._known_capabilities()
+        files = {file.path: file for file in context}
+        ignored = _ignore_rules(files)
+        checked = self._check_dockerfile(files, capabilities)
+        for note in checked.notes:
+            log.write(Stream.BUILD_STDERR, f"{note}\n".encode())
+        bases = images.ensure(self._engine, checked.images, log, stop, self._settings.pull_timeout_seconds)
+        for line, name, facts in bases:
+            policy.check_triggers(name, line, facts.on_build)
+        texts = [(DOCKERFILE, checked.text.encode("utf-8", "surrogateescape"))]
+        sent = tar_stream(texts, (file for file in files.values() if not ignored.ignores(file.path)), stop)
+        progress = BuildKitProgress if capabilities.builder == "buildkit" else ClassicProgress
+        parameters = translation.build_parameters(attempt, spec, self._settings, capabilities.builder)
+        image = Build(self._engine, parameters, sent, progress(checked.dockerfile, log)).run(
+            stop, spec.build_timeout_seconds
+        )
+        self._check_image(image)
+        return image
+
+    def run(self, attempt: AttemptRef, spec: JobSpec, image: str, log: LogSink, stop: StopSignal) -> Exit:
+        """Run a built image to its end; see :meth:`dccf.runner.base.Runner.run`."""
+        facts = self._engine.image(image)
+        if facts is None:
+            raise EngineUnavailable(f"The Docker daemon has lost the image {image}.")
+        container = self._create(attempt, spec, facts)
+        reader = LogReader(self._engine, container, log, self._settings.log_limit_bytes)
+        try:
+            self._start(attempt, facts, container)
+            verdict = watchdog.watch(self._engine, container, stop, reader.limit_exceeded, spec.timeout_seconds)
+        except BaseException:
+            reader.finish(0)
+            raise
+        is_complete = reader.finish(DRAIN_SECONDS)
+        if verdict.stopped is not None:
+            raise AttemptStopped(verdict.stopped)
+        return endings.exit_of(self._engine.state(container), verdict.reason, spec, self._settings, is_complete)
+
+    def collect(self, attempt: AttemptRef, spec: JobSpec) -> Iterator[OutputFile]:
+        """Yield what the container left; see :meth:`dccf.runner.base.Runner.collect`."""
+        del spec
+        settings = self._settings
+        limits = collecting.OutputLimits(
+            settings.output_limit_bytes, settings.output_file_limit_bytes, settings.output_files_limit
+        )
+        try:
+            yield from collecting.collect(self._engine, translation.name_of(attempt), limits)
+        except Refused as error:
+            raise EngineUnavailable(f"The Docker daemon does not give out /output: {error}") from error
+
+    def remove(self, attempt: AttemptRef) -> None:
+        """Remove an attempt's container, volume and image; see :meth:`dccf.runner.base.Runner.remove`."""
+        name = translation.name_of(attempt)
+        try:
+            self._engine.remove_container(name)
+            self._engine.remove_container(translation.helper_name_of(attempt))
+            self._engine.remove_volume(name)
+            self._engine.remove_image(translation.tag_of(attempt))
+            if self._known_capabilities().is_exclusive:
+                self._engine.prune_build_cache()
+        except Refused as error:
+            raise EngineUnavailable(f"The Docker daemon does not remove an attempt: {error}") from error
+
+    def attempts(self, worker: str) -> list[AttemptRef]:
+        """List the attempts that still have a container; see :meth:`dccf.runner.base.Runner.attempts`."""
+        wanted = {translation.MANAGED_LABEL: "true", translation.WORKER_LABEL: worker}
+        try:
+            listed = self._engine.containers(wanted)
+        except Refused as error:
+            raise EngineUnavailable(f"The Docker daemon does not list containers: {error}") from error
+        found = (translation.attempt_of(item.get("Names") or (), item.get("Labels") or {}) for item in listed)
+        return [attempt for attempt in found if attempt is not None]
+
+    def _known_capabilities(self) -> Capabilities:
+        if self._capabilities is None:
+            self._capabilities = probe(self._engine)
+        return self._capabilities
+
+    def _check_dockerfile(self, files: dict[str, ContextFile], capabilities: Capabilities) -> policy.Checked:
+        """Take the Dockerfile out of the files and check it."""
+        file = files.pop(DOCKERFILE, None)
+        if file is None:
+            raise AttemptFailed(
+                Reason.BUILD_FAILED, "There is no file named Dockerfile at the top of the context: add one."
+            )
+        text = read_whole(file, self._settings.max_dockerfile_bytes).decode("utf-8", "surrogateescape")
+        try:
+            return policy.check(text, Grammar(heredocs=capabilities.heredocs), self._settings.allowed_images)
+        except DockerfileError as error:
+            raise AttemptFailed(Reason.BUILD_FAILED, f"The Dockerfile is not valid: {error}") from error
+
+    def _check_image(self, image: str) -> None:
+        facts = self._engine.image(image)
+        if facts is None:
+            raise EngineUnavailable(f"The Docker daemon has lost the image {image}.")
+        if facts.size > self._settings.image_limit_bytes:
+            raise AttemptFailed(
+                Reason.INVALID_IMAGE,
+                f"The image has {facts.size} bytes; {self._settings.image_limit_bytes} are allowed. "
+                "Start from a smaller image, or remove files in the RUN that makes them.",
+            )
+        if not facts.has_command:
+            raise AttemptFailed(
+                Reason.INVALID_IMAGE, "The image says not what to execute: add CMD or ENTRYPOINT to the Dockerfile."
+            )
+
+    def _create(self, attempt: AttemptRef, spec: JobSpec, image: ImageFacts) -> str:
+        """Create the container with a writable, empty ``/output``, and check that this is a folder."""
+        name, helper_name = translation.name_of(attempt), translation.helper_name_of(attempt)
+        try:
+            helper = self._engine.create(helper_name, translation.preparation_config(attempt, image))
+            self._check_output(helper)
+            self._engine.put_archive(helper, "/", [_output_folder()])
+            self._engine.remove_container(helper)
+            return self._engine.create(name, translation.container_config(attempt, spec, image, self._settings))
+        except (Refused, EngineFault) as error:
+            raise self._whose_fault(attempt, image, error) from error
+
+    def _check_output(self, container: str) -> None:
+        try:
+            target = self._engine.link_target(container, translation.OUTPUT)
+        except (Refused, EngineFault) as error:
+            raise AttemptFailed(
+                Reason.INVALID_IMAGE, "/output in the image is not a folder: remove it from the image."
+            ) from error
+        if target:
+            raise AttemptFailed(
+                Reason.INVALID_IMAGE, f"/output in the image is a link to {target}: make it a folder, or remove it."
+            )
+
+    def _start(self, attempt: AttemptRef, image: ImageFacts, container: str) -> None:
+        try:
+            self._engine.start(container)
+        except (Refused, EngineFault) as error:
+            raise self._whose_fault(attempt, image, error) from error
+
+    def _whose_fault(
+        self, attempt: AttemptRef, image: ImageFacts, error: Refused | EngineFault
+    ) -> AttemptFailed | EngineUnavailable:
+        """Tell an image that cannot be started from a daemon that starts nothing.
+
+        Status 4xx blames the image. 5xx may be either (a user that does not exist is a 500), so that it is tried
+        whether the same image starts with the daemon's own defaults.
+        """
+        if isinstance(error, EngineFault) and not self._starts_canary(attempt, image):
+            return error
+        return AttemptFailed(Reason.INVALID_IMAGE, f"The container could not be started: {error}")
+
+    def _starts_canary(self, attempt: AttemptRef, image: ImageFacts) -> bool:
+        name = translation.helper_name_of(attempt)
+        try:
+            self._engine.remove_container(name)
+            canary = self._engine.create(name, translation.canary_config(attempt, image))
+            self._engine.start(canary)
+            self._engine.remove_container(canary)
+        except (Refused, EngineUnavailable):
+            return False
+        return True
+
+
+def _ignore_rules(files: dict[str, ContextFile]) -> IgnoreRules:
+    file = files.pop(IGNORE_FILE, None)
+    return IgnoreRules(read_whole(file, IGNORE_FILE_BYTES).decode("utf-8", "replace") if file else "")
+
+
+def _output_folder() -> bytes:
+    """Pack an entry that makes ``/output`` writable for whatever user the image runs as."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo(translation.OUTPUT.lstrip("/"))
+        member.type, member.mode = tarfile.DIRTYPE, 0o777
+        archive.addfile(member)
+    return packed.getvalue()

@@ -1,0 +1,57 @@
+"""Says how a container ended, from what the daemon and the watchdog know of it."""
+
+from __future__ import annotations
+
+from dccf.config import Settings
+from dccf.errors import EngineUnavailable
+from dccf.models import MIB, JobSpec, Reason
+from dccf.runner.base import Exit
+from dccf.runner.engine import ContainerState
+
+#: The exit code of a program that the kernel ended for too large a file (SIGXFSZ is 25, signal(7)).
+_FILE_TOO_LARGE = 128 + 25
+
+
+def exit_of(
+    state: ContainerState, killed_for: Reason | None, spec: JobSpec, settings: Settings, is_log_complete: bool
+) -> Exit:
+    """Describe the end of a container. The reason for which it was killed comes first.
+
+    Raises:
+        EngineUnavailable: the container has not ended, whatever the daemon said before.
+    """
+    if state.is_running:
+        raise EngineUnavailable("The Docker daemon said that a container ended, and that it runs.")
+    reason, message = _reason(state, killed_for, spec, settings)
+    warnings = []
+    if state.is_oom_killed and reason is None:
+        warnings.append(
+            f"A process in the container was killed because together they used more than {_mib(spec.memory)} of memory."
+        )
+    if not is_log_complete:
+        warnings.append("The end of the container's output was not received.")
+    return Exit(state.exit_code, reason, message, state.started_at, state.finished_at, tuple(warnings))
+
+
+def _reason(
+    state: ContainerState, killed_for: Reason | None, spec: JobSpec, settings: Settings
+) -> tuple[Reason | None, str]:
+    if killed_for is Reason.TIMED_OUT:
+        return killed_for, f"The container ran longer than {spec.timeout_seconds:g} s."
+    if killed_for is Reason.LOG_LIMIT_EXCEEDED:
+        return killed_for, f"The container printed more than {_mib(settings.log_limit_bytes)}."
+    if state.exit_code == 0:
+        return None, "The container ended with exit code 0."
+    if state.is_oom_killed:
+        return Reason.OUT_OF_MEMORY, (
+            f"The container used more than its {_mib(spec.memory)} of memory (exit code {state.exit_code}): "
+            "ask for more memory, or use less; files in /tmp count as memory."
+        )
+    hint = ""
+    if state.exit_code == _FILE_TOO_LARGE:
+        hint = f" A single file may have {_mib(settings.output_limit_bytes)}."
+    return Reason.EXIT_NONZERO, f"The container ended with exit code {state.exit_code}.{hint}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:g} MiB"

@@ -1,0 +1,118 @@
+"""Has the base images of a build in place before it starts, each within a time limit.
+
+The daemon is never left to pull during a build: that could neither be limited nor told apart from the
+build, and sessionless BuildKit cannot pull from registries that want a token (measured).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable
+
+from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
+from dccf.models import Reason, Stream
+from dccf.runner.base import LogSink, StopSignal
+from dccf.runner.engine import Engine, ImageFacts
+from dccf.runner.policy import normalised
+from dccf.runner.wire import EngineFault, Refused
+
+POLL_SECONDS = 0.05
+_CUT_SECONDS = 30.0
+
+
+def ensure(
+    engine: Engine, images: Iterable[tuple[int, str]], log: LogSink, stop: StopSignal, timeout_seconds: float
+) -> list[tuple[int, str, ImageFacts]]:
+    """Pull those of the images that are not here, and describe all of them.
+
+    Raises:
+        AttemptFailed: ``image_not_found``, ``pull_failed``, ``pull_timed_out``.
+        AttemptStopped: ``stop`` said so.
+    """
+    found = []
+    for line, name in images:
+        facts = engine.image(name)
+        if facts is None:
+            log.write(Stream.BUILD_STDOUT, f"pulling {normalised(name)}\n".encode())
+            _Pull(engine, line, name).run(stop, timeout_seconds)
+            facts = engine.image(name)
+        if facts is None:
+            raise AttemptFailed(Reason.PULL_FAILED, f"line {line}: the image {name} was pulled and is not here.")
+        found.append((line, name, facts))
+    return found
+
+
+class _Pull:
+    """One pull in a thread of its own, which can be cut off at any time."""
+
+    def __init__(self, engine: Engine, line: int, name: str) -> None:
+        self._exchange = engine.exchange()
+        self._line = line
+        self._name = name
+        self._error: EngineUnavailable | Refused | None = None
+        self._in_stream = ""
+        self._ended = threading.Event()
+
+    def run(self, stop: StopSignal, timeout_seconds: float) -> None:
+        threading.Thread(target=self._pull, name="dccf-pull", daemon=True).start()
+        deadline = time.monotonic() + timeout_seconds
+        while not self._ended.wait(POLL_SECONDS):
+            cause = stop.cause()
+            if cause is None and time.monotonic() < deadline:
+                continue
+            self._exchange.cut()
+            self._ended.wait(_CUT_SECONDS)
+            if cause is not None:
+                raise AttemptStopped(cause)
+            raise AttemptFailed(
+                Reason.PULL_TIMED_OUT,
+                f"line {self._line}: pulling the image {self._name} took longer than {timeout_seconds:g} s.",
+            )
+        self._raise_outcome()
+
+    def _raise_outcome(self) -> None:
+        """Say what became of it, by status: 404 is the registry's word that there is no such image.
+
+        The daemon answers 404 when the registry says that there is no such repository or tag, or that one may not
+        know; 500 when it does not reach the registry; and once it has begun to answer, no status at all.
+        """
+        where = f"line {self._line}: the image {self._name}"
+        if isinstance(self._error, Refused):
+            if self._error.status in {400, 404}:
+                raise AttemptFailed(
+                    Reason.IMAGE_NOT_FOUND, f"{where} does not exist: {self._error.message}"
+                ) from self._error
+            raise AttemptFailed(
+                Reason.PULL_FAILED, f"{where} cannot be pulled: {self._error.message}"
+            ) from self._error
+        if isinstance(self._error, EngineFault):
+            raise AttemptFailed(Reason.PULL_FAILED, f"{where} cannot be pulled: {self._error}") from self._error
+        if self._error is not None:
+            raise self._error
+        if self._in_stream:
+            raise AttemptFailed(Reason.PULL_FAILED, f"{where} cannot be pulled: {self._in_stream}")
+
+    def _pull(self) -> None:
+        name, at, digest = normalised(self._name).partition("@")
+        repository, _, tag = (name, "", digest) if at else name.rpartition(":")
+        try:
+            with self._exchange:
+                self._exchange.request("POST", "/images/create", {"fromImage": repository, "tag": tag})
+                last = b""
+                while data := self._exchange.read():
+                    *_, last = (last + data).rstrip(b"\r\n").split(b"\n")
+                self._in_stream = _error_in(last)
+        except (EngineUnavailable, Refused) as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+
+def _error_in(line: bytes) -> str:
+    """Give the error in the last line of the daemon's answer, where its errors stand."""
+    try:
+        return str(json.loads(line).get("error", "")) if line else ""
+    except (ValueError, AttributeError):
+        return ""
