@@ -72,15 +72,26 @@ def template(postgres_url: str) -> str:
     return TEMPLATE
 
 
+def make_database(server_url: str, template: str) -> tuple[str, str]:
+    """Make a migrated database; give its name and URL."""
+    name = f"dccf_{uuid.uuid4().hex[:12]}"
+    _execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    return name, _database_url(server_url, name)
+
+
+def drop_database(server_url: str, name: str) -> None:
+    """Remove a database, whoever is still connected."""
+    _execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def database(postgres_url: str, template: str) -> Iterator[Database]:
     """A fresh migrated database."""
-    name = f"dccf_{uuid.uuid4().hex[:12]}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    database = Database(_database_url(postgres_url, name), pool_size=10)
+    name, url = make_database(postgres_url, template)
+    database = Database(url, pool_size=10)
     yield database
     database.close()
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    drop_database(postgres_url, name)
 
 
 @pytest.fixture

@@ -39,6 +39,11 @@ class DccfCelery(Celery):
         """The PostgreSQL that the settings name."""
         return Database(self.settings.database_url)
 
+    def _task_from_fun(self, *args: Any, **kwargs: Any) -> Any:
+        # A task whose making fails half-way (a setting is missing) would stay half-made in the registry.
+        _ = self.settings
+        return super()._task_from_fun(*args, **kwargs)
+
     def prepare_config(self, given: Any) -> Any:
         """Put our configuration under whatever else was given (Celery's hook)."""
         return super().prepare_config({**conf.build(self.settings), **(given or {})})

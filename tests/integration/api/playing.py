@@ -62,7 +62,7 @@ class Attempt:
             artifacts.add(tx, self.lease.job_id, self.lease.fence, new)
 
     def end(self, exit_code: int | None = 0, reason: Reason | None = None, message: str = "it ended") -> Job:
-        if exit_code is not None and reason is None:
+        if exit_code is not None:
             attempts.advance(self.database, self.lease, JobState.COLLECTING, "the files are being stored")
         state = JobState.FAILED if reason else JobState.SUCCEEDED
         ending = Ending(state, message, reason, exit_code)
