@@ -35,7 +35,8 @@ def test_the_text_is_what_was_printed_in_its_order(ada: Asker, database: Databas
     play(database, settings, job_id, stdout=[b"one\n", b"tw\xc3", b"\xb6\n"], stderr=[b"oh\n"])
 
     def get(query: str) -> bytes:
-        return ada.get(f"/v1/jobs/{job_id}/logs{query}").data
+        data: bytes = ada.get(f"/v1/jobs/{job_id}/logs{query}").data
+        return data
 
     assert get("") == b"built\none\ntw\xc3\xb6\noh\n"
     assert get("?stream=stdout") == b"one\ntw\xc3\xb6\n"
