@@ -36,7 +36,7 @@ def ensure(docker_url: str, *, timeout_seconds: float) -> str:
         LocalStackError: it can neither be pulled nor made; the message says what to do.
     """
     try:
-        with contextlib.closing(docker.APIClient(base_url=docker_url, timeout=int(timeout_seconds))) as client:
+        with contextlib.closing(docker.APIClient(docker_url, "1.41", int(timeout_seconds))) as client:
             if not client.images(name=NAME):
                 _pull_or_make(client)
             return str(client.images(name=NAME, quiet=True)[0])

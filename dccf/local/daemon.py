@@ -53,11 +53,14 @@ _TOOLS = {
     "ip": "iproute2",
 }
 # /run is hidden behind a fresh tmpfs so that no pid file, socket or plug-in of the machine's own
-# daemon is seen; subordinate ids are given for this mount namespace only.
+# daemon is seen; subordinate ids are given for this mount namespace only. The data is mounted there too:
+# remapped users have to reach it, and the folder's parents may be closed to them.
 _SCRIPT = """
 set -e
 ip link set lo up
 mount -t tmpfs -o mode=755 dccf-run /run
+mkdir /run/data
+mount --bind "$DCCF_DATA" /run/data
 if [ "$DCCF_REMAP" = 1 ]; then
     echo nobody:100000:65536 > /run/subids
     mount --bind /run/subids /etc/subuid
@@ -164,7 +167,8 @@ class PrivateDaemon:
 
     def _answers(self) -> bool:
         try:
-            with contextlib.closing(docker.APIClient(base_url=self.docker_url, timeout=5)) as client:
+            # With a version given, the client is made without asking the daemon, so that it is always closed.
+            with contextlib.closing(docker.APIClient(self.docker_url, version="1.41", timeout=5)) as client:
                 return bool(client.ping())
         except (docker.errors.DockerException, requests.RequestException):
             return False
@@ -209,7 +213,8 @@ def serve(folder: Path, *, own_network: bool = True) -> int:
     parent = os.getppid()
     stopping = _note_signals()
     check_machine(folder)
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "data").mkdir(mode=0o711, exist_ok=True)
     with _locked(folder), (folder / "dockerd.log").open("wb") as log:
         parent_group = _cgroup_name(folder)
         _remove_cgroups(parent_group)
@@ -260,7 +265,7 @@ def _spawn(folder: Path, *, own_network: bool, log_fd: int) -> subprocess.Popen[
     # Its own session: Ctrl-C in a terminal reaches the supervisor only, which stops dockerd in order.
     return subprocess.Popen(
         command,
-        env={**os.environ, "DCCF_REMAP": str(int(remap))},
+        env={**os.environ, "DCCF_REMAP": str(int(remap)), "DCCF_DATA": str(folder / "data")},
         stdin=subprocess.DEVNULL,
         stdout=log_fd,
         stderr=log_fd,
@@ -270,7 +275,7 @@ def _spawn(folder: Path, *, own_network: bool, log_fd: int) -> subprocess.Popen[
 
 def _daemon_arguments(folder: Path, *, remap: bool, own_network: bool) -> list[str]:
     arguments = [
-        f"--data-root={folder / 'data'}",
+        "--data-root=/run/data",
         "--exec-root=/run/docker",
         "--pidfile=/run/docker.pid",
         f"--host=unix://{folder / 'docker.sock'}",

@@ -13,6 +13,7 @@ import base64
 import contextlib
 import json
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,6 +88,8 @@ class Engine:
                     base_url=self.docker_url, version=API_VERSION, timeout=int(self._timeout_seconds)
                 )
             self._client_pid = os.getpid()
+            # Sockets that are left to the garbage collector make warnings.
+            weakref.finalize(self, self._client.close)
         return self._client
 
     def exchange(self, timeout_seconds: float | None = None) -> Exchange:
