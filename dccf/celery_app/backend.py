@@ -120,9 +120,10 @@ class JobBackend(DatabaseBackend):
         failed = next((part for part in parts if part.state in states.PROPAGATE_STATES), None)
         if failed is not None:
             cause = self.exception_to_python(self.decode(failed.result))
-            error = ChordError(f"Dependency {failed.task_id} raised {cause!r}")
-            error.__cause__ = cause
-            self.chord_error_from_stack(body, error)
+            try:  # what Celery does with a failed chord needs the error on its way, traceback and all
+                raise ChordError(f"Dependency {failed.task_id} raised {cause!r}") from cause
+            except ChordError as error:
+                self.chord_error_from_stack(body, error)
             return
         body.delay(self._nested_results(request.group) or [self.decode(part.result) for part in parts])
 
