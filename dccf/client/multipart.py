@@ -87,8 +87,9 @@ class Body:
 
 def encode_filename(name: str) -> str:
     """Write a file name as a parameter; anything unusual in percent signs (RFC 5987)."""
-    quoted = quote(name, safe="/")
-    return f'filename="{name}"' if quoted == name else f"filename*=UTF-8''{quoted}"
+    if quote(name, safe="/") == name:
+        return f'filename="{name}"'
+    return f"filename*=UTF-8''{quote(name, safe='')}"  # here a "/" would end the name
 
 
 def _read(part: Part, size: int) -> Iterator[bytes]:
