@@ -16,16 +16,13 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-
-import docker
-import docker.errors
-import requests
 
 from dccf.errors import LocalStackError
 from dccf.local import busybox
@@ -44,6 +41,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _SOCKET_PATH_MAX = 107
 _POLL_SECONDS = 0.05
 _CGROUP_SECONDS = 3.0
+_PING_SECONDS = 5.0
 _TOOLS = {
     "dockerd": "docker.io (Debian) or docker-ce (docker.com)",
     "containerd": "containerd",
@@ -166,12 +164,15 @@ class PrivateDaemon:
         return busybox.ensure(self.docker_url, timeout_seconds=PULL_SECONDS)
 
     def _answers(self) -> bool:
-        try:
-            # With a version given, the client is made without asking the daemon, so that it is always closed.
-            with contextlib.closing(docker.APIClient(self.docker_url, version="1.41", timeout=5)) as client:
-                return bool(client.ping())
-        except (docker.errors.DockerException, requests.RequestException):
-            return False
+        # Not with the SDK, which leaves a socket open for each connection that is refused.
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_PING_SECONDS)
+            try:
+                connection.connect(str(self.folder / "docker.sock"))
+                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return connection.recv(64).split(b" ")[1:2] == [b"200"]
+            except OSError:
+                return False
 
     def _log_tail(self) -> str:
         try:
