@@ -24,6 +24,8 @@ from dccf.runner.wire import READ_BYTES, Exchange
 SILENCE_SECONDS = 120.0
 #: Folders, links and the like that are passed over for each file that may be left; more is a flood.
 _ENTRIES_PER_FILE = 5
+#: What is read off the stream at most only to be thrown away, so that smaller files behind it are kept.
+_SKIP_BYTES = 1 << 30
 _PERMISSIONS = 0o777
 _LOOKS_ESCAPED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
@@ -140,7 +142,7 @@ class _Allowance:
     def _skip(self, size: int, sentence: str) -> bool:
         """Pass over a file, which still has to be read off the stream; a sparse terabyte is not worth that."""
         self._skipped += size
-        return self._refuse(sentence, spent=self._skipped > self._limits.total_bytes)
+        return self._refuse(sentence, spent=self._skipped > _SKIP_BYTES)
 
     def _refuse(self, sentence: str, *, spent: bool) -> bool:
         self.excess = self.excess or sentence + " What fits was kept."

