@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
+import requests.auth
 
 from dccf import errors
 from dccf.client.where import Where
@@ -20,7 +22,10 @@ _READ_SECONDS = 90.0
 _TRIES = 4
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 10.0
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _TRY_AGAIN = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+
+Result = TypeVar("Result")
 
 #: The service's codes; a code that is not among them is decided by its status.
 ERRORS_BY_CODE: Mapping[str, type[DccfError]] = {
@@ -35,16 +40,27 @@ ERRORS_BY_CODE: Mapping[str, type[DccfError]] = {
 }
 
 
+class _Bearer(requests.auth.AuthBase):
+    """Sends the token; being there, it also keeps requests from sending what stands in a ``.netrc`` instead."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
 class Http:
     """Sends requests to one API."""
 
     def __init__(self, where: Where) -> None:
         self.where = where
         self._session = requests.Session()
-        # A .netrc or a proxy of the surroundings must neither replace our token nor get to see it.
-        self._session.trust_env = False
-        if where.token:
-            self._session.headers["Authorization"] = f"Bearer {where.token}"
+        # Proxies and certificates of the surroundings count, but nothing on this machine is reached through a proxy.
+        self._session.trust_env = urlsplit(where.url).hostname not in _LOOPBACK_NAMES
+        self._session.auth = _Bearer(where.token)
 
     def close(self) -> None:
         """Close the connections."""
@@ -52,13 +68,16 @@ class Http:
 
     def get_json(self, path: str, params: Any = None) -> Any:
         """Get a JSON value, trying again when the service is away for a moment."""
-        with self.open("GET", path, params=params) as response, self._mapped():
-            return response.json()
+        return self.send("GET", path, params=params)
 
     def send(self, method: str, path: str, **arguments: Any) -> Any:
-        """Send a request that may be repeated without harm, and give the JSON of its answer."""
-        with self.open(method, path, **arguments) as response, self._mapped():
-            return response.json()
+        """Send a request that may be repeated without harm, and give the JSON of its answer.
+
+        Raises:
+            ApiUnavailable: the service cannot be reached, or its answer is cut off every time.
+            DccfError: it answered with a problem.
+        """
+        return self._try_often(method, path, arguments, self._read_json)
 
     def get_readiness(self) -> dict[str, Any]:
         """Get the service's checks, also where it answers that it is not ready.
@@ -78,26 +97,28 @@ class Http:
             ApiUnavailable: the service cannot be reached.
             DccfError: it answered with a problem.
         """
-        response = self._try_often(method, path, arguments)
+        response = self._try_often(method, path, arguments, lambda answer: answer)
         try:
             yield response
         finally:
             response.close()
 
-    def _try_often(self, method: str, path: str, arguments: dict[str, Any]) -> requests.Response:
+    def _try_often(
+        self, method: str, path: str, arguments: dict[str, Any], read: Callable[[requests.Response], Result]
+    ) -> Result:
+        """Send until there is an answer that can be read, or no try is left."""
         pause = _FIRST_PAUSE_SECONDS
         for left in reversed(range(_TRIES)):
             try:
                 response = self._try_once(method, path, arguments)
+                if response.status_code not in _TRY_AGAIN or not left:
+                    raise_for_problem(response)
+                    return read(response)
+                pause = max(pause, _retry_after(response))
+                response.close()
             except errors.ApiUnavailable:
                 if not left:
                     raise
-            else:
-                if response.status_code not in _TRY_AGAIN or not left:
-                    raise_for_problem(response)
-                    return response
-                pause = max(pause, _retry_after(response))
-                response.close()
             time.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
             pause *= 2
         raise AssertionError("the last try always returns or raises")
@@ -109,6 +130,10 @@ class Http:
             return self._session.request(
                 method, url, stream=True, timeout=timeout, allow_redirects=False, **arguments
             )
+
+    def _read_json(self, response: requests.Response) -> Any:
+        with response, self._mapped():
+            return response.json()
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
