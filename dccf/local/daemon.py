@@ -287,12 +287,11 @@ def _daemon_arguments(folder: Path, *, remap: bool, own_network: bool) -> list[s
         "--log-driver=local",
         "--default-ulimit=core=0:0",
         "--default-ulimit=nofile=4096:4096",
-        "--icc=false",
     ]
     if remap:
         arguments.append("--userns-remap=nobody:nogroup")
-    if not own_network:
-        arguments += ["--bridge=none", "--iptables=false"]
+    # Without a bridge there is no network on which containers could reach each other.
+    arguments += ["--icc=false"] if own_network else ["--bridge=none", "--iptables=false"]
     if _major_version() >= 25:
         # Sessionless BuildKit fails with the containerd image store (measured on 26.1.5).
         arguments.append("--feature=containerd-snapshotter=false")

@@ -67,8 +67,10 @@ def running(folder: Path) -> Iterator[str]:
     Raises:
         LocalStackError: it cannot run here, or did not start.
     """
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
     check_places(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # The package looks for a runtime folder of the user that it then does not need.
         warnings.simplefilter("ignore")
