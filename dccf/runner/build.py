@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
@@ -144,11 +144,30 @@ def _find_step(instructions: Iterable[Instruction], match: re.Match[str]) -> Ins
     return by_text[-1] if by_text else None
 
 
+def labelled(text: str, dockerfile: Dockerfile, labels: Mapping[str, str]) -> str:
+    """Put labels behind every FROM, so that all that the classic builder makes carries them.
+
+    It labels the finished image only, and leaves the layers of a failed build behind (measured).
+    """
+    lines = text.split("\n")
+    label = "LABEL " + " ".join(f'{key}="{value}"' for key, value in labels.items())
+    for instruction in reversed(dockerfile.instructions):
+        if instruction.keyword == "FROM":
+            lines.insert(instruction.last_line, label)
+    return "\n".join(lines)
+
+
 class ClassicProgress(Progress):
-    """Reads the classic builder's text, in which stderr is marked by colour only."""
+    """Reads the classic builder's text, in which stderr is marked by colour only.
+
+    The Dockerfile that it builds has passed through :func:`labelled`.
+    """
 
     def __init__(self, dockerfile: Dockerfile, log: LogSink) -> None:
         super().__init__(dockerfile, log)
+        self._steps: list[Instruction] = []
+        for instruction in dockerfile.instructions:
+            self._steps += [instruction] * (2 if instruction.keyword == "FROM" else 1)
         self._step = 0
 
     def _take(self, record: dict[str, Any]) -> None:
@@ -174,7 +193,7 @@ class ClassicProgress(Progress):
             self._log.write(stream, text.encode("utf-8", "surrogateescape"))
 
     def _failing(self) -> Instruction | None:
-        return self._instructions[self._step - 1] if 0 < self._step <= len(self._instructions) else None
+        return self._steps[self._step - 1] if 0 < self._step <= len(self._steps) else None
 
 
 class Build:

@@ -6,6 +6,7 @@ process may go on where another stopped.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from dccf.runner import collect as collecting
 from dccf.runner import endings, images, policy, watchdog
 from dccf.runner import spec as translation
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink, OutputFile, StopSignal
-from dccf.runner.build import Build, BuildKitProgress, ClassicProgress
+from dccf.runner.build import Build, BuildKitProgress, ClassicProgress, Progress, labelled
 from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole, tar_stream
 from dccf.runner.dockerfile import DockerfileError, Grammar
 from dccf.runner.engine import Engine, ImageFacts
@@ -66,12 +67,8 @@ class DockerRunner:
         bases = images.ensure(self._engine, checked.images, log, stop, self._settings.pull_timeout_seconds)
         for line, name, facts in bases:
             policy.check_triggers(name, line, facts.on_build)
-        texts = [(DOCKERFILE, checked.text.encode("utf-8", "surrogateescape"))]
-        sent = tar_stream(texts, (file for file in files.values() if not ignored.ignores(file.path)), stop)
-        progress = BuildKitProgress if capabilities.builder == "buildkit" else ClassicProgress
-        parameters = translation.build_parameters(attempt, spec, self._settings, capabilities.builder)
-        image = Build(self._engine, parameters, sent, progress(checked.dockerfile, log)).run(
-            stop, spec.build_timeout_seconds
+        image = self._build(
+            attempt, spec, checked, [f for f in files.values() if not ignored.ignores(f.path)], log, stop
         )
         self._check_image(image)
         return image
@@ -114,7 +111,10 @@ class DockerRunner:
             self._engine.remove_container(translation.helper_name_of(attempt))
             self._engine.remove_volume(name)
             self._engine.remove_image(translation.tag_of(attempt))
-            if self._known_capabilities().is_exclusive:
+            capabilities = self._known_capabilities()
+            if capabilities.builder == "classic":
+                self._remove_layers(attempt)
+            elif capabilities.is_exclusive:
                 self._engine.prune_build_cache()
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove an attempt: {error}") from error
@@ -146,6 +146,37 @@ class DockerRunner:
             return policy.check(text, Grammar(heredocs=capabilities.heredocs), self._settings.allowed_images)
         except DockerfileError as error:
             raise AttemptFailed(Reason.BUILD_FAILED, f"The Dockerfile is not valid: {error}") from error
+
+    def _build(
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        checked: policy.Checked,
+        files: Iterable[ContextFile],
+        log: LogSink,
+        stop: StopSignal,
+    ) -> str:
+        text = checked.text
+        progress: Progress = BuildKitProgress(checked.dockerfile, log)
+        builder = self._known_capabilities().builder
+        if builder == "classic":
+            text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
+            progress = ClassicProgress(checked.dockerfile, log)
+        sent = tar_stream([(DOCKERFILE, text.encode("utf-8", "surrogateescape"))], files, stop)
+        parameters = translation.build_parameters(attempt, spec, self._settings, builder)
+        return Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
+
+    def _remove_layers(self, attempt: AttemptRef) -> None:
+        """Remove the layers that a classic build left, children first."""
+        labels = translation.labels_of(attempt)
+        left = self._engine.images(labels)
+        while left:
+            for image in left:
+                with contextlib.suppress(Refused):  # one with children is refused
+                    self._engine.remove_image(image)
+            before, left = left, self._engine.images(labels)
+            if len(left) == len(before):
+                raise EngineUnavailable(f"The Docker daemon does not remove the layers of a build: {left}")
 
     def _check_image(self, image: str) -> None:
         facts = self._engine.image(image)

@@ -49,9 +49,13 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: ``keyword`` in capitals, the flags before its arguments, and the rest as one line."""
+    """One instruction: ``keyword`` in capitals, the flags before its arguments, and the rest as one line.
+
+    It stands in the lines from ``line`` to ``last_line``, here-documents apart.
+    """
 
     line: int
+    last_line: int
     keyword: str
     flags: tuple[tuple[str, str], ...]
     arguments: str
@@ -104,7 +108,7 @@ def parse(text: str, grammar: Grammar, *, strict: bool = True) -> Dockerfile:
         line, joined, at = _logical_line(lines, at, escape, grammar)
         if not joined:
             continue
-        instruction = _instruction(line, joined)
+        instruction = _instruction(line, at, joined)
         if instruction.keyword in INSTRUCTIONS:
             if grammar.heredocs and instruction.keyword in _HEREDOC_INSTRUCTIONS:
                 at = _after_heredocs(lines, at, instruction)
@@ -156,7 +160,7 @@ def _without_escape(text: str, escape: str, grammar: Grammar) -> str | None:
     return stripped[: -len(escape)]
 
 
-def _instruction(line: int, text: str) -> Instruction:
+def _instruction(line: int, last_line: int, text: str) -> Instruction:
     keyword, *rest = text.split(maxsplit=1)
     arguments = rest[0] if rest else ""
     flags = []
@@ -164,7 +168,7 @@ def _instruction(line: int, text: str) -> Instruction:
         word, arguments = _flag_word(arguments)
         name, _, value = word.removeprefix("--").partition("=")
         flags.append((name.lower(), value))
-    return Instruction(line, keyword.upper(), tuple(flags), arguments.strip())
+    return Instruction(line, last_line, keyword.upper(), tuple(flags), arguments.strip())
 
 
 def _flag_word(text: str) -> tuple[str, str]:

@@ -164,6 +164,12 @@ class Engine:
         with _absent_is_fine(), mapped_errors():
             self.client.remove_image(name)
 
+    def images(self, labels: Mapping[str, str]) -> list[str]:
+        """List the ids of all images and layers that carry all these labels."""
+        wanted = [f"{key}={value}" for key, value in labels.items()]
+        with mapped_errors():
+            return [str(item["Id"]) for item in self.client.images(all=True, filters={"label": wanted})]
+
     def image(self, name: str) -> ImageFacts | None:
         """Look an image up, or give ``None`` when it is not here."""
         try:

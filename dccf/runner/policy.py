@@ -155,7 +155,16 @@ def _run(instruction: Instruction) -> Iterable[str]:
             yield "RUN --device is not allowed: leave it out."
 
 
-_RULES: dict[str, Callable[[Instruction], Iterable[str]]] = {"ADD": _add, "COPY": _copy, "RUN": _run}
+def _label(instruction: Instruction) -> Iterable[str]:
+    for word in instruction.arguments.split():
+        key = re.sub(r"[\"'\\`]", "", word).partition("=")[0]
+        if key.startswith("dccf."):
+            yield f"LABEL {key} is not allowed: names that begin with dccf. belong to DCCF, use another."
+        elif "$" in key:
+            yield f"LABEL may not use a variable in the name {key}: write it out."
+
+
+_RULES: dict[str, Callable[[Instruction], Iterable[str]]] = {"ADD": _add, "COPY": _copy, "LABEL": _label, "RUN": _run}
 _MOUNT_WAY_OUT = {
     "cache": "it would share files between jobs; use a plain RUN",
     "secret": "jobs have no secrets at build time",

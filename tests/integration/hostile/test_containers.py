@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,18 @@ from dccf.runner.engine import Engine
 from tests.integration.hostile.conftest import MakePlay
 
 pytestmark = pytest.mark.docker
+
+
+@contextlib.contextmanager
+def labelled_base(engine: Engine, change: str) -> Iterator[str]:
+    """A base image like busybox, with one more instruction in its configuration."""
+    client = engine.client
+    container = engine.create("labelled-base", {"Image": "busybox:latest"})
+    packed = b"".join(client.export(container))
+    engine.remove_container(container)
+    client.import_image_from_data(packed, repository="labelled-base", tag="latest", changes=[change])
+    yield "labelled-base"
+    engine.remove_image("labelled-base:latest")
 
 
 def test_a_fork_bomb_stays_in_its_container(play: MakePlay) -> None:
@@ -231,14 +245,24 @@ def test_a_health_check_is_not_executed(play: MakePlay, engine: Engine) -> None:
 
 
 def test_labels_of_an_image_do_not_win(play: MakePlay, engine: Engine) -> None:
+    labels = "LABEL dccf.managed=false dccf.job=x dccf.fence=99 dccf.worker=other"
+    attempt = play()
+    with labelled_base(engine, labels) as name:
+        attempt.build_and_run(f"FROM {name}\nCMD true")
+
+        assert [attempt.attempt] == attempt.runner.attempts("test-worker")
+        assert attempt.runner.attempts("other") == []
+        attempt.close()
+
+
+@pytest.mark.parametrize("line", ["LABEL a=b dccf.job=x", 'LABEL "dcc"f.job=x', "ARG K=dccf.job\nLABEL $K=x"])
+def test_our_labels_cannot_be_set(play: MakePlay, line: str) -> None:
     attempt = play()
 
-    attempt.build_and_run(
-        "FROM busybox\nLABEL dccf.managed=false dccf.job=x dccf.fence=99 dccf.worker=other\nCMD true"
-    )
+    with pytest.raises(AttemptFailed, match="LABEL") as failed:
+        attempt.build(f"FROM busybox\n{line}\nCMD true")
 
-    assert [attempt.attempt] == attempt.runner.attempts("test-worker")
-    assert attempt.runner.attempts("other") == []
+    assert failed.value.reason == Reason.REJECTED
 
 
 def test_volumes_of_an_image_leave_nothing(play: MakePlay) -> None:
