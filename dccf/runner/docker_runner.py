@@ -6,9 +6,9 @@ process may go on where another stopped.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import tarfile
+import time
 from collections.abc import Iterable, Iterator
 
 from dccf.config import Settings
@@ -28,6 +28,9 @@ from dccf.runner.wire import EngineFault, Refused
 
 #: Longest wait for the rest of the output of a container that has ended.
 DRAIN_SECONDS = 60.0
+#: Longest wait for the daemon to let go of the layers of a build.
+REMOVE_SECONDS = 10.0
+POLL_SECONDS = 0.05
 
 
 class DockerRunner:
@@ -167,16 +170,25 @@ class DockerRunner:
         return Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
 
     def _remove_layers(self, attempt: AttemptRef) -> None:
-        """Remove the layers that a classic build left, children first."""
+        """Remove the layers and helper containers that a classic build left, children first.
+
+        The daemon itself clears away after a build that was cut off, at the same time.
+        """
         labels = translation.labels_of(attempt)
-        left = self._engine.images(labels)
-        while left:
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while left := self._engine.images(labels):
+            for container in self._engine.containers(labels):
+                self._engine.remove_container(container["Id"])
+            refused = 0
             for image in left:
-                with contextlib.suppress(Refused):  # one with children is refused
+                try:
                     self._engine.remove_image(image)
-            before, left = left, self._engine.images(labels)
-            if len(left) == len(before):
-                raise EngineUnavailable(f"The Docker daemon does not remove the layers of a build: {left}")
+                except Refused:
+                    refused += 1  # it has children, which go first
+            if refused == len(left):
+                if time.monotonic() > deadline:
+                    raise EngineUnavailable(f"The Docker daemon does not remove the layers of a build: {left}")
+                time.sleep(POLL_SECONDS)
 
     def _check_image(self, image: str) -> None:
         facts = self._engine.image(image)

@@ -63,7 +63,7 @@ class Instruction:
     def __str__(self) -> str:
         """Write the instruction as one short line."""
         flags = "".join(f"--{name}={value} " if value else f"--{name} " for name, value in self.flags)
-        text = f"{self.keyword} {flags}{self.arguments}".strip()
+        text = " ".join(f"{self.keyword} {flags}{self.arguments}".split())
         return text if len(text) <= 120 else text[:117] + "..."
 
     def flag(self, name: str) -> str | None:

@@ -13,6 +13,7 @@ import base64
 import contextlib
 import json
 import os
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from dccf.runner.wire import API_VERSION, Exchange, Refused, error_of
 
 #: Longest wait for any answer that is not a stream.
 ANSWER_SECONDS = 60.0
+#: Longest wait for a container that somebody else is removing.
+REMOVE_SECONDS = 10.0
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -150,9 +154,21 @@ class Engine:
             return list(self.client.containers(all=True, filters={"label": wanted}))
 
     def remove_container(self, container: str) -> None:
-        """Kill and remove a container with its anonymous volumes; one that is gone is fine."""
-        with _absent_is_fine(), mapped_errors():
-            self.client.remove_container(container, v=True, force=True)
+        """Kill and remove a container with its anonymous volumes; one that is gone is fine.
+
+        Status 409 means that somebody else removes it at this moment; it is gone in any case on return.
+        """
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while True:
+            try:
+                with _absent_is_fine(), mapped_errors():
+                    self.client.remove_container(container, v=True, force=True)
+            except Refused as error:
+                if error.status != 409 or time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""
