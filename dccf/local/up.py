@@ -166,11 +166,16 @@ def _environment(options: UpOptions, database_url: str, token: str) -> dict[str,
     broker = options.folder / "broker"
     for name in ("messages", "control"):
         (broker / name).mkdir(parents=True, exist_ok=True)
-    ours = {
+    for_python = {
         "DCCF_STATE_FOLDER": str(options.folder),
         "DCCF_DATABASE_URL": database_url,
         "DCCF_BROKER_URL": "filesystem://localhost",
         "DCCF_BROKER_FOLDER": str(broker),
+    }
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in for_python.items()]
+    _write_private(options.folder / "env", "".join(lines))
+    ours = {
+        **for_python,
         "DCCF_BOOTSTRAP_TOKEN": token,
         "DCCF_API_HOST": options.host,
         "DCCF_API_PORT": str(options.api_port),
@@ -252,6 +257,8 @@ def _banner(options: UpOptions, missing: list[str]) -> str:
             f"    Flower   {options.flower_url}",
             f"    state    {options.folder}",
             "    broker   files in the state folder",
+            f"    Python   set -a; . {options.folder / 'env'}; set +a",
+            "             then: from dccf.tasks import run_dockerfile",
             "    try      dccf run examples/hello        (another terminal; the token is found by itself)",
             "    stop     Ctrl-C",
             "",

@@ -64,7 +64,7 @@ class Execution:
             self._advance(JobState.RUNNING, f"runs on worker {self.lease.worker}")
             ended = self.runner.run(self.ref, self.job.spec, image, log_writer, self.stop)
             self._note_warnings(ended)
-            self._advance(JobState.COLLECTING, f"{ended.message}; storing what it wrote to /output")
+            self._advance(JobState.COLLECTING, f"{ended.message.removesuffix('.')}; storing what it wrote to /output")
             return self._collect(ended)
         except errors.AttemptFailed as failure:
             return Ending(JobState.FAILED, failure.message, Reason(failure.reason))
