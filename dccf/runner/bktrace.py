@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+#: Wire types of numbers with a fixed size.
+_FIXED_BYTES = {1: 8, 5: 4}
+
 
 class TraceError(Exception):
     """Raised when bytes are no protobuf message."""
@@ -80,15 +83,13 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             value, at = _varint(message, at)
             yield number, value
             continue
-        if kind == 2:
-            size, at = _varint(message, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
+        if kind not in _FIXED_BYTES and kind != 2:
             raise TraceError(f"field {number} has the unknown wire type {kind}")
+        size, at = _varint(message, at) if kind == 2 else (_FIXED_BYTES[kind], at)
         if at + size > len(message):
             raise TraceError(f"field {number} ends after the message")
-        yield number, message[at : at + size]
+        data = message[at : at + size]
+        yield number, data if kind == 2 else int.from_bytes(data, "little")
         at += size
 
 

@@ -26,6 +26,7 @@ SILENCE_SECONDS = 120.0
 _ENTRIES_PER_FILE = 5
 #: What is read off the stream at most only to be thrown away, so that smaller files behind it are kept.
 _SKIP_BYTES = 1 << 30
+_CHUNK_BYTES = 1 << 18
 _PERMISSIONS = 0o777
 _LOOKS_ESCAPED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
@@ -105,9 +106,12 @@ def _escaped(character: str) -> str:
 def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
     left = size
     while left > 0:
-        data = stream.read(min(READ_BYTES * 4, left))
+        try:
+            data = stream.read(min(_CHUNK_BYTES, left))
+        except tarfile.TarError as error:
+            raise EngineUnavailable(f"The Docker daemon's archive of {OUTPUT} is broken: {error}") from error
         if not data:
-            raise EngineUnavailable(f"The Docker daemon's archive of {OUTPUT} ends in the middle of a file")
+            raise EngineUnavailable(f"The Docker daemon's archive of {OUTPUT} ends in the middle of a file.")
         left -= len(data)
         yield data
 
