@@ -25,6 +25,9 @@ CONFIG_VARIABLE = "DCCF_CONFIG"
 #: Variables with our prefix that are read by something else than Settings.
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "DCCF_API_URL", "DCCF_TOKEN", "DCCF_CI", "DCCF_TEST_DATABASE_URL"})
 
+#: Settings whose values no error shows: secrets, and URLs, which may hold a password.
+_HIDDEN = frozenset({"database_url", "broker_url", "bootstrap_token", "token_pepper"})
+
 _POSTGRES_SCHEMES = ("postgres://", "postgresql://", "postgresql+psycopg2://")
 
 
@@ -199,8 +202,7 @@ def _sentences(error: ValidationError, environ: Mapping[str, str]) -> list[str]:
         if finding["type"] == "missing":
             sentences.append(f"{name} is not set. It is needed: {info.description}")
             continue
-        is_secret = "token" in field
-        value = "(hidden)" if is_secret else repr(finding["input"])
+        value = "(hidden)" if field in _HIDDEN else repr(finding["input"])
         sentences.append(f"{where}={value} is not allowed: {finding['msg']}. {info.description}")
     return sentences
 
