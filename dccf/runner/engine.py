@@ -106,9 +106,17 @@ class Engine:
             return dict(self.client.info())
 
     def version(self) -> dict[str, Any]:
-        """Ask the daemon for its version and its API's."""
-        with mapped_errors():
-            return dict(self.client.version(api_version=False))
+        """Ask the daemon for its version and its API's; the cheapest question, to be asked first.
+
+        Not with the SDK, which leaves a socket open for each connection that is refused.
+        """
+        with self.exchange(self._timeout_seconds) as exchange:
+            exchange.request("GET", "/version", {})
+            answer = b"".join(iter(exchange.read, b""))
+        try:
+            return dict(json.loads(answer))
+        except (ValueError, TypeError) as error:
+            raise EngineUnavailable(f"What answers at {self.docker_url} is no Docker daemon.") from error
 
     def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Create a container from an API configuration, and give its id."""

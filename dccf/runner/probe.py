@@ -12,7 +12,7 @@ from dccf.runner.build import Build, BuildKitProgress
 from dccf.runner.context import DOCKERFILE, tar_stream
 from dccf.runner.dockerfile import Grammar, parse
 from dccf.runner.engine import Engine
-from dccf.runner.wire import API_VERSION, Refused
+from dccf.runner.wire import Refused
 
 EXCLUSIVE_LABEL = "dccf.exclusive=true"
 PROBE_SECONDS = 30.0
@@ -40,16 +40,14 @@ def probe(engine: Engine) -> Capabilities:
     """
     try:
         version, info = engine.version(), engine.info()
-    except (EngineUnavailable, Refused) as error:
+    except Refused as error:
+        # The daemon does not speak our version of the API.
+        raise EngineUnavailable(f"The Docker daemon is too old; Docker 20.10 is needed. It says: {error}") from error
+    except EngineUnavailable as error:
         raise EngineUnavailable(
-            f"The Docker daemon at {engine.docker_url} does not answer ({error}). Start it, or set DCCF_DOCKER_URL."
+            f"The Docker daemon at {engine.docker_url} cannot be used: {error} Start it, or set DCCF_DOCKER_URL."
         ) from error
     number = str(version.get("Version", ""))
-    api = str(version.get("ApiVersion", "0"))
-    if _numbers(api) < _numbers(API_VERSION):
-        raise EngineUnavailable(
-            f"Docker {number} is too old: its API is {api}, {API_VERSION} (Docker 20.10) is needed."
-        )
     has_buildkit = _builds_with_buildkit(engine)
     return Capabilities(
         version=number,

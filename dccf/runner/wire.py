@@ -124,7 +124,7 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except (OSError, http.client.HTTPException) as error:
-        raise EngineUnavailable(f"The Docker daemon does not answer: {error!r}") from error
+        raise EngineUnavailable(f"The Docker daemon does not answer: {error}.") from error
 
 
 def _socket_for(docker_url: str) -> tuple[socket.socket, Any]:
