@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -25,22 +24,17 @@ from pathlib import Path
 from types import FrameType
 
 from dccf.errors import LocalStackError
-from dccf.local import busybox
+from dccf.local import busybox, cgroups
 
 START_SECONDS = 60.0
 #: dockerd gives containers that ignore SIGTERM 10 s (measured).
 STOP_SECONDS = 12.0
 #: Longest wait for a registry before the local busybox is taken instead.
 PULL_SECONDS = 15.0
-#: What all RUN instructions of BuildKit may use together; the daemon itself knows no such limit.
-BUILD_MEMORY_BYTES = 2 << 30
-BUILD_PIDS = 1024
 
-_CGROUPS = Path("/sys/fs/cgroup")
 #: The longest path of a Unix socket is 108 bytes with its closing NUL (unix(7)).
 _SOCKET_PATH_MAX = 107
 _POLL_SECONDS = 0.05
-_CGROUP_SECONDS = 3.0
 _PING_SECONDS = 5.0
 _TOOLS = {
     "dockerd": "docker.io (Debian) or docker-ce (docker.com)",
@@ -217,9 +211,9 @@ def serve(folder: Path, *, own_network: bool = True) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "data").mkdir(mode=0o711, exist_ok=True)
     with _locked(folder), (folder / "dockerd.log").open("wb") as log:
-        parent_group = _cgroup_name(folder)
-        _remove_cgroups(parent_group)
-        _limit_builds(parent_group)
+        parent_group = cgroups.name_for(folder)
+        cgroups.remove(parent_group)
+        cgroups.limit_builds(parent_group)
         with contextlib.suppress(FileNotFoundError):
             (folder / "docker.sock").unlink()
         process = _spawn(folder, own_network=own_network, log_fd=log.fileno())
@@ -230,7 +224,7 @@ def serve(folder: Path, *, own_network: bool = True) -> int:
         finally:
             # Nobody waits for an orderly end when the parent is gone.
             _end(process, patience_seconds=STOP_SECONDS if os.getppid() == parent else 0)
-            _remove_cgroups(parent_group)
+            cgroups.remove(parent_group)
     return 1 if ended_by_itself else 0
 
 
@@ -280,7 +274,7 @@ def _daemon_arguments(folder: Path, *, remap: bool, own_network: bool) -> list[s
         "--exec-root=/run/docker",
         "--pidfile=/run/docker.pid",
         f"--host=unix://{folder / 'docker.sock'}",
-        f"--cgroup-parent=/{_cgroup_name(folder)}",
+        f"--cgroup-parent=/{cgroups.name_for(folder)}",
         # systemd's driver would talk to the machine's systemd, which knows nothing of this daemon.
         "--exec-opt=native.cgroupdriver=cgroupfs",
         "--label=dccf.exclusive=true",
@@ -330,52 +324,6 @@ def _children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
-
-
-def _cgroup_name(folder: Path) -> str:
-    return "dccf-" + hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
-
-
-def _limit_builds(parent_group: str) -> None:
-    """Make BuildKit's control group before BuildKit does, with limits.
-
-    BuildKit ignores the memory of a build request, but keeps the limits of a group that exists (measured).
-    """
-    version_2 = (_CGROUPS / "cgroup.controllers").exists()
-    if version_2:
-        group = _CGROUPS / parent_group / "buildkit"
-        group.mkdir(parents=True, exist_ok=True)
-        for folder in (_CGROUPS, _CGROUPS / parent_group):
-            (folder / "cgroup.subtree_control").write_text("+memory +pids")
-        limits = {group / "memory.max": BUILD_MEMORY_BYTES, group / "pids.max": BUILD_PIDS}
-    else:
-        memory, pids = (_CGROUPS / kind / parent_group / "buildkit" for kind in ("memory", "pids"))
-        for group in (memory, pids):
-            group.mkdir(parents=True, exist_ok=True)
-        limits = {memory / "memory.limit_in_bytes": BUILD_MEMORY_BYTES, pids / "pids.max": BUILD_PIDS}
-        swap = memory / "memory.memsw.limit_in_bytes"
-        if swap.exists():
-            limits[swap] = BUILD_MEMORY_BYTES
-    for file, value in limits.items():
-        file.write_text(str(value))
-
-
-def _remove_cgroups(parent_group: str) -> None:
-    """Remove the daemon's control groups, deepest first; a group with a process left in it stays.
-
-    The kernel lets go of a killed process's groups a little after the process is gone, hence the second tries.
-    """
-    deadline = time.monotonic() + _CGROUP_SECONDS
-    while roots := [
-        group for group in (_CGROUPS / parent_group, *_CGROUPS.glob(f"*/{parent_group}")) if group.exists()
-    ]:
-        for root in roots:
-            for folder, _, _ in os.walk(root, topdown=False):
-                with contextlib.suppress(OSError):
-                    Path(folder).rmdir()
-        if time.monotonic() > deadline:
-            return
-        time.sleep(_POLL_SECONDS)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dccf.errors import LocalStackError
-from dccf.local import daemon as daemon_module
+from dccf.local import cgroups
 from dccf.local.daemon import PrivateDaemon, check_machine
 from dccf.runner.engine import Engine
 from tests.fixtures_docker import start_daemon
@@ -41,7 +41,7 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float = 20) -> No
 
 def leftovers(folder: Path) -> list[str]:
     """List the processes, mounts and control groups of a daemon."""
-    group = daemon_module._cgroup_name(folder)
+    group = cgroups.name_for(folder)
     found = [str(path) for path in CGROUPS.rglob(group)]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
     for process in Path("/proc").glob("[0-9]*"):
