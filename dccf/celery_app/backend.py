@@ -5,7 +5,7 @@ Chords are counted in PostgreSQL by the parts themselves, so no polling task eve
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from celery import states
@@ -120,8 +120,8 @@ class JobBackend(DatabaseBackend):
         failed = next((part for part in parts if part.state in states.PROPAGATE_STATES), None)
         if failed is not None:
             cause = self.exception_to_python(self.decode(failed.result))
-            try:  # what Celery does with a failed chord needs the error on its way, traceback and all
-                raise ChordError(f"Dependency {failed.task_id} raised {cause!r}") from cause
+            try:
+                _raise_chord_error(failed.task_id, cause)
             except ChordError as error:
                 self.chord_error_from_stack(body, error)
             return
@@ -134,3 +134,8 @@ class JobBackend(DatabaseBackend):
         with allow_join_result():
             results_in_order: list[Any] = header.join(propagate=True)
             return results_in_order
+
+
+def _raise_chord_error(task_id: str, cause: BaseException) -> NoReturn:
+    """Raise what fails a chord: Celery wants the error on its way, with its traceback, not just made."""
+    raise ChordError(f"Dependency {task_id} raised {cause!r}") from cause
