@@ -72,16 +72,16 @@ class Cluster:
                 failure = error
         raise failure or kafka_errors.KafkaConnectionError("no broker is known")
 
-    def ask(self, request: Any, address: Address | None = None, wait_ms: int = 0) -> Any:
+    def ask(self, request: Any, address: Address | None = None, timeout_ms: int | None = None) -> Any:
         """Send a request to one broker, or to any, and return the answer.
 
         Args:
             request: what to ask.
-            address: the broker, any one if not given.
-            wait_ms: how long the broker was told that it may hold the request.
+            address: the broker; any one if not given.
+            timeout_ms: how long the answer may take; `request_timeout_ms` if not given.
         """
         connection = self.any_connection() if address is None else self.connection(address)
-        return connection.request(request, self.settings.options.request_timeout_ms + wait_ms)
+        return connection.request(request, timeout_ms or self.settings.options.request_timeout_ms)
 
     def topic(self, name: str) -> Topic:
         """Return a topic, from memory if it is known."""
@@ -115,6 +115,19 @@ class Cluster:
             self._topics.clear()
         else:
             self._topics.pop(topic, None)
+
+    def addresses(self) -> list[Address]:
+        """Return the brokers of the last answer that named them."""
+        return list(self._addresses.values())
+
+    def require_topic(self, name: str, address: Address) -> None:
+        """Raise a transient error unless this broker knows the topic and its leaders."""
+        try:
+            ready = all(self._look_up(name, address).leaders)
+        except kafka_errors.UnknownTopicOrPartitionError:
+            ready = False
+        if not ready:
+            raise kafka_errors.LeaderNotAvailableError(name)
 
     def broker_count(self) -> int:
         """Return how many brokers the cluster has now."""
@@ -151,9 +164,9 @@ class Cluster:
         for connection in list(self._connections.values()):
             connection.interrupt()
 
-    def _look_up(self, name: str) -> Topic:
+    def _look_up(self, name: str, address: Address | None = None) -> Topic:
         wanted = MetadataRequest.MetadataRequestTopic(topic_id=uuid.UUID(int=0), name=name)
-        answer = self.ask(MetadataRequest(topics=[wanted], allow_auto_topic_creation=False))
+        answer = self.ask(MetadataRequest(topics=[wanted], allow_auto_topic_creation=False), address)
         self._addresses = {broker.node_id: (broker.host, broker.port) for broker in answer.brokers}
         found = answer.topics[0]
         errors.raise_for_code(found.error_code, name)
