@@ -20,7 +20,7 @@ from dccf.transport.settings import Security
 
 Address = tuple[str, int]
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 32 * 1024
 _LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
 _UNSUPPORTED_VERSION = 35
 
