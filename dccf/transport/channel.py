@@ -13,6 +13,7 @@ from kombu.transport import virtual
 from dccf.transport import exchanges, readahead
 from dccf.transport.client import Client
 from dccf.transport.consumer import Record, ShareConsumer, State
+from dccf.transport.inbox import PrivateQueue
 from dccf.transport.options import Settle
 from dccf.transport.protocol import Acknowledgement
 from dccf.transport.qos import QoS
@@ -77,10 +78,8 @@ class Channel(_Base):
         self._upkeep: dict[str, Upkeep] = {}
         self._handlers: dict[str, Callable[[Any], Any]] = {}
         self._without_ack: set[str] = set()
-        self._unsubscribe: dict[str, list[Callable[[], None]]] = {}
-        #: Broadcasts that came between the binding of a queue and its consumer.
-        self._early: dict[str, collections.deque[bytes]] = {}
-        self._broadcasts: collections.deque[tuple[str, bytes]] = collections.deque()
+        #: Private queues that this channel consumes; they die with it.
+        self._private: dict[str, PrivateQueue] = {}
         self._arrivals: collections.deque[Record] = collections.deque()
         #: Records to be copied to a topic before they are settled.
         self._copies: collections.deque[tuple[Record, str, Acknowledgement]] = collections.deque()
@@ -102,19 +101,10 @@ class Channel(_Base):
         kind = self.state.exchanges[exchange]["type"]
         if queue not in self._transport.private_queues or not exchanges.carries_broadcasts(kind, exchange):
             return
-        self._early.setdefault(queue, collections.deque())
-
-        def sink(value: bytes) -> None:
-            early = self._early.get(queue)
-            if early is not None:
-                early.append(value)
-            else:
-                self._broadcasts.append((queue, value))
-                self._transport.wake_up.signal()
-
+        private = self._transport.subscribed.setdefault(queue, PrivateQueue(self._transport.wake_up))
         topic = self._client.ensure_exchange(exchange)
-        end = self._client.broadcasts.subscribe(topic, exchanges.matcher(kind, routing_key, pattern), sink)
-        self._unsubscribe.setdefault(queue, []).append(end)
+        matches = exchanges.matcher(kind, routing_key, pattern)
+        private.unsubscribe.append(self._client.broadcasts.subscribe(topic, matches, private.put))
 
     def _delete(self, queue: str, *args: Any, **_: Any) -> None:  # noqa: ARG002 - kombu's signature
         self._drop_subscriptions(queue)
@@ -198,9 +188,9 @@ class Channel(_Base):
         super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
         self._handlers[queue] = self._transport.callback_of(queue)
         (self._without_ack.add if no_ack else self._without_ack.discard)(queue)
-        if queue in self._unsubscribe:
-            early = self._early.pop(queue, None)
-            self._broadcasts.extend((queue, value) for value in early or ())
+        private = self._transport.subscribed.get(queue)
+        if private is not None:
+            self._private[queue] = private
             self._transport.wake_up.signal()
         else:
             self._consume_records(queue)
@@ -236,8 +226,6 @@ class Channel(_Base):
         if queue is None:
             return
         self._handlers.pop(queue, None)
-        if queue in self._unsubscribe:
-            self._early.setdefault(queue, collections.deque())
         consumer = self._share_consumers.get(queue)
         if consumer is not None:
             consumer.paused = True
@@ -253,11 +241,10 @@ class Channel(_Base):
 
     def deliver_one(self) -> bool:
         """Deliver one message to its consumer; tell whether there was one that could be."""
-        while self._broadcasts:
-            queue, value = self._broadcasts.popleft()
+        for queue, private in list(self._private.items()):
             handler = self._handlers.get(queue)
-            if handler is not None:
-                handler(self._payload(value, {}))
+            if private.waiting and handler is not None:
+                handler(self._payload(private.waiting.popleft(), {}))
                 return True
         while self._arrivals and self.qos.can_consume():
             try:
@@ -408,11 +395,11 @@ class Channel(_Base):
             return
         mine = self._pid == os.getpid()
         private = {queue for queue in self._share_consumers if queue in self._transport.private_queues}
-        client = self._client if mine and (self._share_consumers or self._unsubscribe) else None
+        client = self._client if mine and (self._share_consumers or self._private) else None
         super().close()
         if client is None:
             return
-        for queue in list(self._unsubscribe):
+        for queue in list(self._private):
             self._drop_subscriptions(queue)
         self._give_back_arrivals(lambda _: True)
         self._finish_copies()
@@ -431,9 +418,10 @@ class Channel(_Base):
             logger.warning("%d messages could not be republished: %r", len(self._copies), error)
 
     def _drop_subscriptions(self, queue: str) -> None:
-        for unsubscribe in self._unsubscribe.pop(queue, ()):
-            unsubscribe()
-        self._early.pop(queue, None)
+        self._private.pop(queue, None)
+        private = self._transport.subscribed.pop(queue, None)
+        if private is not None:
+            private.close()
 
     @property
     def _client(self) -> Client:

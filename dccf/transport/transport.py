@@ -10,7 +10,7 @@ from kombu.transport import virtual
 from dccf.transport import errors, settings
 from dccf.transport.channel import Channel
 from dccf.transport.client import Client, get_client
-from dccf.transport.inbox import WakeUp
+from dccf.transport.inbox import PrivateQueue, WakeUp
 from dccf.transport.protocol import kafka_python_version
 
 #: Messages delivered before the event loop gets its turn again.
@@ -46,6 +46,8 @@ class Transport(_Base):
         super().__init__(client, **kwargs)
         self.settings = settings.read_settings(client)
         self.private_queues: set[str] = set()
+        #: Private queues that are bound to an exchange whose topic is read.
+        self.subscribed: dict[str, PrivateQueue] = {}
         self.wake_up = WakeUp()
         self._tags = itertools.count(1)
         self._loop: Any = None
@@ -73,6 +75,7 @@ class Transport(_Base):
                 servers = ", ".join(f"{host}:{port}" for host, port in self.settings.servers)
                 raise errors.BrokerUnreachableError(f"no Kafka broker answers at {servers}: {error}") from error
             raise errors.translated(error, "cannot connect") from error
+        self.wake_up.open()
         return super().establish_connection()
 
     def callback_of(self, queue: str) -> Callable[[Any], Any]:
@@ -116,6 +119,9 @@ class Transport(_Base):
             self._loop.remove_reader(self.wake_up.fileno())
             self._loop = None
         super().close_connection(connection)
+        for private in self.subscribed.values():
+            private.close()
+        self.subscribed.clear()
         self.wake_up.close()
 
     def _deliver_one(self) -> bool:
