@@ -13,7 +13,7 @@ import dccf.transport
 from dccf.local.kafka import KafkaCluster
 from dccf.transport.records import DELIVERY_COUNT
 
-from .kafkahelp import Collector, Exchange, Producer, Queue, connected, publish, unique, work_queue
+from .kafkahelp import Collector, Connection, Exchange, Producer, Queue, connected, publish, unique, work_queue
 from .waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -277,7 +277,11 @@ def test_a_forked_child_publishes_and_leaves_the_parent_alone(connection: Any) -
 
 
 def test_a_broker_that_is_not_there_is_an_operational_error() -> None:
-    with pytest.raises(OperationalError, match=r"127\.0\.0\.1:1"), connected("127.0.0.1:1") as connection:
+    dccf.transport.register()
+    with (
+        Connection("kafka://127.0.0.1:1") as connection,
+        pytest.raises(OperationalError, match=r"127\.0\.0\.1:1"),
+    ):
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
 
 
@@ -304,7 +308,7 @@ def test_a_record_held_while_thousands_finish(
         queue = work_queue(name)
         channel = connection.default_channel
         publish(connection, queue, "held")
-        collector = Collector(connection, queue, prefetch=500)
+        collector = Collector(connection, queue, prefetch=1000)
         collector.collect(1)
         body = channel.prepare_message("x", content_type="text/plain", content_encoding="utf-8")
         total = 5000 if settle == "delivery" else 3000
