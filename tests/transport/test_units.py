@@ -3,6 +3,7 @@
 import inspect
 import logging
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,3 +186,16 @@ def test_a_record_of_somebody_else_is_told_apart(value: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         records.decode_message(value)
     assert records.task_id(value) == "-"
+
+
+def test_the_documented_table_is_the_table_in_the_code() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "transport.md").read_text()
+    rows = [row for row in manual.splitlines() if row.startswith("| `") and row.count(" | ") == 4]
+    documented = {row.split("`")[1]: [cell.strip() for cell in row.strip("|").split(" | ")] for row in rows}
+
+    assert list(documented) == [option.name for option in options.TABLE]
+    for option in options.TABLE:
+        cells = documented[option.name]
+        assert cells[2] == ("none" if option.default is None else f"`{option.default}`")
+        assert (cells[3] == "yes") is option.per_queue
+        assert cells[4] == option.help
