@@ -1,0 +1,79 @@
+"""Membership of a share group: heartbeats, and the partitions that they bring."""
+
+import time
+import uuid
+
+from dccf.transport import errors
+from dccf.transport.cluster import Cluster
+from dccf.transport.protocol import JOIN_EPOCH, LEAVE_EPOCH, ShareGroupHeartbeatRequest, kafka_errors
+
+#: Until the first assignment arrives, which takes the coordinator a moment.
+_JOINING_SECONDS = 0.03
+
+
+class Membership:
+    """One member of one share group that reads one topic."""
+
+    def __init__(self, cluster: Cluster, group: str, topic: str) -> None:
+        self.member_id = str(uuid.uuid4())
+        #: Topic id and partition of everything this member may fetch.
+        self.partitions: frozenset[tuple[uuid.UUID, int]] = frozenset()
+        self._cluster = cluster
+        self._group = group
+        self._topic = topic
+        self._epoch = JOIN_EPOCH
+        self._due = 0.0
+
+    @property
+    def seconds_to_heartbeat(self) -> float:
+        """Return how long the next heartbeat may wait."""
+        return max(0.0, self._due - time.monotonic())
+
+    def beat_if_due(self) -> None:
+        """Join, or tell the coordinator that this member is alive."""
+        if time.monotonic() < self._due:
+            return
+        answer = self._cluster.ask(
+            ShareGroupHeartbeatRequest(
+                group_id=self._group,
+                member_id=self.member_id,
+                member_epoch=self._epoch,
+                rack_id=None,
+                subscribed_topic_names=[self._topic] if self._epoch == JOIN_EPOCH else None,
+            ),
+            self._cluster.coordinator(self._group),
+        )
+        try:
+            errors.raise_for_code(answer.error_code, answer.error_message)
+        except kafka_errors.KafkaError as error:
+            if errors.meaning_of(type(error)) is errors.Meaning.MEMBERSHIP:
+                self.rejoin()
+            raise
+        self._epoch = answer.member_epoch
+        if answer.assignment is not None:
+            self.partitions = frozenset(
+                (part.topic_id, index) for part in answer.assignment.topic_partitions for index in part.partitions
+            )
+        wait_seconds = answer.heartbeat_interval_ms / 1000 if self.partitions else _JOINING_SECONDS
+        self._due = time.monotonic() + wait_seconds
+
+    def rejoin(self) -> None:
+        """Begin anew: the coordinator no longer knows this member."""
+        self._epoch = JOIN_EPOCH
+        self._due = 0.0
+        self.partitions = frozenset()
+
+    def leave(self) -> None:
+        """Tell the coordinator that this member is gone."""
+        if self._epoch == JOIN_EPOCH:
+            return
+        self._cluster.ask(
+            ShareGroupHeartbeatRequest(
+                group_id=self._group,
+                member_id=self.member_id,
+                member_epoch=LEAVE_EPOCH,
+                rack_id=None,
+                subscribed_topic_names=None,
+            ),
+            self._cluster.coordinator(self._group),
+        )
