@@ -14,9 +14,9 @@ from dccf.errors import LocalStackError
 from dccf.local.daemon import PrivateDaemon
 
 
-def start_daemon(folder: Path) -> PrivateDaemon:
+def start_daemon(folder: Path, *, own_network: bool = True) -> PrivateDaemon:
     """Start a daemon that has busybox; skip the test where that cannot be, and fail it in CI."""
-    daemon = PrivateDaemon(folder)
+    daemon = PrivateDaemon(folder, own_network=own_network)
     try:
         daemon.start()
         daemon.ensure_busybox()

@@ -19,13 +19,13 @@ from kombu.utils.json import dumps
 class Channel(filesystem.Channel):
     """A channel whose messages are renamed into place."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override] # kombu's classes disagree
         # Readers take the files in the order of their names, and only those that end in `.<queue>.msg`.
         name = f"{round(time.monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         folder = Path(self.data_folder_out)
         hidden = folder / f"{name}.new"
         try:
-            hidden.write_text(dumps(message), "utf-8")
+            hidden.write_text(dumps(payload), "utf-8")
             hidden.replace(folder / name)
         except OSError as error:
             raise ChannelError(f"the message cannot be written to {folder}: {error}") from error

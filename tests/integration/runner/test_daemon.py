@@ -133,6 +133,15 @@ def test_as_a_program_it_ends_with_0_when_told_to(tmp_path: Path) -> None:
     assert leftovers(folder) == []
 
 
+def test_on_the_machines_network_it_runs_containers_without_a_network(tmp_path: Path) -> None:
+    daemon = start_daemon(tmp_path / "docker", own_network=False)
+
+    assert run_something(daemon.docker_url, "ls /sys/class/net") == "lo\n"
+    assert "bridge" not in {network["Name"] for network in Engine(daemon.docker_url).client.networks()}
+
+    daemon.stop()
+
+
 def test_two_daemons_do_not_share_a_folder(daemon: PrivateDaemon) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "dccf.local.daemon", "--folder", str(daemon.folder)],

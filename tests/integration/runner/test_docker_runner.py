@@ -233,6 +233,15 @@ def test_an_image_that_runs_as_another_user_can_write_its_output(docker_url: str
     attempt.close()
 
 
+def test_a_bridge_is_there_when_it_is_allowed_and_asked_for(docker_url: str) -> None:
+    attempt = Play(runner_with(docker_url, "buildkit", allow_bridge=True), network="bridge")
+
+    attempt.build_and_run("FROM busybox\nCMD ls /sys/class/net")
+
+    assert b"eth0" in attempt.sink.data(Stream.STDOUT)
+    attempt.close()
+
+
 def test_a_forked_process_may_use_a_runner_made_before(docker_url: str) -> None:
     runner = runner_with(docker_url, "buildkit")
     runner.check()

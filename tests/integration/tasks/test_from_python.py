@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -13,7 +14,6 @@ import pytest
 from celery import chain, chord, group
 from celery.canvas import Signature
 from celery.exceptions import ChordError, TaskRevokedError
-from kombu.utils.json import loads
 from sqlalchemy import text
 
 from dccf import errors
@@ -161,7 +161,7 @@ def test_messages_carry_no_files_and_no_environment(fleet_environment: dict[str,
     with app.database.begin() as tx:
         message = tx.execute(text("SELECT celery_message FROM job WHERE id = :id"), {"id": result.id}).scalar_one()
     assert "secret" not in message
-    assert loads(message)["body"][:2] == [[], {}]
+    assert json.loads(message)["body"][:2] == [[], {}]
 
 
 def test_revoke_before_the_start_means_that_it_never_starts(scripted: Scripted, job_of: JobOf) -> None:
