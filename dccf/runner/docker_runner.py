@@ -108,11 +108,8 @@ class DockerRunner:
 
     def remove(self, attempt: AttemptRef) -> None:
         """Remove an attempt's container, volume and image; see :meth:`dccf.runner.base.Runner.remove`."""
-        name = translation.name_of(attempt)
         try:
-            self._engine.remove_container(name)
-            self._engine.remove_container(translation.helper_name_of(attempt))
-            self._engine.remove_volume(name)
+            self._remove_containers(attempt)
             self._engine.remove_image(translation.tag_of(attempt))
             capabilities = self._known_capabilities()
             if capabilities.builder == "classic":
@@ -168,6 +165,25 @@ class DockerRunner:
         sent = tar_stream([(DOCKERFILE, text.encode("utf-8", "surrogateescape"))], files, stop)
         parameters = translation.build_parameters(attempt, spec, self._settings, builder)
         return Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
+
+    def _remove_containers(self, attempt: AttemptRef) -> None:
+        """Remove the containers and the volume.
+
+        A volume in use (status 409) means that the daemon was just creating a container for a worker that is dead.
+        """
+        name = translation.name_of(attempt)
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while True:
+            self._engine.remove_container(name)
+            self._engine.remove_container(translation.helper_name_of(attempt))
+            try:
+                self._engine.remove_volume(name)
+            except Refused as error:
+                if error.status != 409 or time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+            else:
+                return
 
     def _remove_layers(self, attempt: AttemptRef) -> None:
         """Remove the layers and helper containers that a classic build left, children first.
