@@ -151,7 +151,7 @@ class BlobWriter:
 
     def _write_batch(self) -> None:
         """Write the batch in one short transaction: new rows, chunks by COPY, then ended contents."""
-        if not self._begun and not self._ended:
+        if not (self._begun or self._ended or self._batch.tell()):
             return
         with self._database.begin() as tx:
             if self._begun:

@@ -43,6 +43,15 @@ def test_contents_come_back_whole_and_in_parts(database: Database) -> None:
     assert list(CONTENTS.values()) == [b"".join(together.read(index)) for index in range(len(CONTENTS))]
 
 
+def test_a_large_content_is_written_batch_by_batch(database: Database) -> None:
+    writer = BlobWriter(database)
+    for _ in range(3 * blobs.BATCH_BYTES // blobs.CHUNK_BYTES):
+        writer.write(os.urandom(blobs.CHUNK_BYTES))
+    with database.begin() as tx:
+        written = tx.execute(select(func.sum(func.length(blob_chunk.c.data)))).scalar()
+    assert written >= 2 * blobs.BATCH_BYTES
+
+
 def test_equal_contents_are_stored_once(database: Database) -> None:
     for _ in range(2):
         with BlobWriter(database) as writer:

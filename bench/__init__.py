@@ -1,0 +1,1 @@
+"""Measurements; each module asks one question."""
