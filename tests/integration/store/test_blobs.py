@@ -49,6 +49,7 @@ def test_a_large_content_is_written_batch_by_batch(database: Database) -> None:
         writer.write(os.urandom(blobs.CHUNK_BYTES))
     with database.begin() as tx:
         written = tx.execute(select(func.sum(func.length(blob_chunk.c.data)))).scalar()
+    assert written is not None
     assert written >= 2 * blobs.BATCH_BYTES
 
 
