@@ -64,7 +64,7 @@ DatabaseUrl = Annotated[str, AfterValidator(normalise_database_url)]
 class Settings(BaseModel):
     """All settings of all processes; each process reads those it needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: DatabaseUrl = Field(description="PostgreSQL, as `postgresql://user:password@host:port/database`.")
     broker_url: str = Field(

@@ -214,7 +214,7 @@ class Job(Frozen):
     bundle_id: UUID
     inputs: tuple[UUID, ...] = Field((), description="Jobs whose artefacts stand under inputs/<job id>/.")
     fence: int = Field(description="Number of the current attempt; grows with every claim.")
-    failures: int = Field(description="Failed attempts so far.")
+    failures: int = Field(description="Failures that count against max_attempts.")
     max_attempts: int
     cancel_requested: bool = False
     worker: str | None = None

@@ -70,6 +70,8 @@ class Execution:
             return Ending(JobState.FAILED, failure.message, Reason(failure.reason))
         except errors.EngineUnavailable as failure:
             return Ending(JobState.FAILED, str(failure), Reason.DAEMON_ERROR)
+        except errors.StoreUnavailable as failure:  # while the build read the bundle's files
+            return Ending(JobState.FAILED, f"the job's files could not be read: {failure}", Reason.STORAGE_ERROR)
         except errors.AttemptStopped as stopped:
             return self._stopped(StopCause(stopped.cause))
 

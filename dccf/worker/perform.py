@@ -19,6 +19,7 @@ from dccf.store import jobs
 from dccf.worker import context, eager
 from dccf.worker.context import WorkerContext
 from dccf.worker.execute import Execution
+from dccf.worker.persist import UntilOrphaned, persist
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,17 @@ def _attempt(
     task: JobTask, worker: WorkerContext, job_id: UUID, parents: Sequence[Any], call: Mapping[str, Any]
 ) -> Job | None:
     """Claim and run the job; give it as it is after that, or ``None`` where others decide about it."""
+    waiting = UntilOrphaned()
     try:
         worker.runner.check()
     except errors.EngineUnavailable as error:
-        hints.decline(worker.database, job_id, f"worker {worker.settings.worker_name} cannot take the job: {error}")
+        why = f"worker {worker.settings.worker_name} cannot take the job: {error}"
+        persist(lambda: hints.decline(worker.database, job_id, why), waiting)
         return None
-    claimed = attempts.claim(worker.database, job_id, worker.holder, worker.settings.lease_seconds)
+    # The hint is gone when this returns: with PostgreSQL away it is better to wait than to wait for another hint.
+    claimed = persist(
+        lambda: attempts.claim(worker.database, job_id, worker.holder, worker.settings.lease_seconds), waiting
+    )
     if claimed is None:
         return _without_claim(task, worker, job_id, parents, call)
     lease, job = claimed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +17,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 2.0
+
+
+class UntilOrphaned:
+    """A stop signal for what happens before an attempt is on the board: the worker's death, nothing else."""
+
+    def __init__(self) -> None:
+        self._parent = os.getppid()
+
+    def cause(self) -> StopCause | None:
+        """Give ``lost`` once the worker's main process is gone."""
+        return StopCause.LOST if os.getppid() != self._parent else None
 
 
 def persist(write: Callable[[], T], stop: StopSignal) -> T:
