@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dccf.errors import LocalStackError
 from dccf.local.daemon import PrivateDaemon
+
+_DAEMON = pytest.StashKey[PrivateDaemon]()
 
 
 def start_daemon(folder: Path, *, own_network: bool = True) -> PrivateDaemon:
@@ -29,15 +30,18 @@ def start_daemon(folder: Path, *, own_network: bool = True) -> PrivateDaemon:
 
 
 @pytest.fixture(scope="session")
-def docker_daemon() -> Iterator[PrivateDaemon]:
-    """A private Docker daemon with the image busybox; no test may stop it."""
-    folder = Path(tempfile.mkdtemp(prefix="dccf-docker-"))
-    try:
+def docker_daemon(pytestconfig: pytest.Config) -> PrivateDaemon:
+    """A private Docker daemon with the image busybox; no test may stop it.
+
+    Each conftest that imports this fixture has one of its own; the daemon is the same for all.
+    """
+    if _DAEMON not in pytestconfig.stash:
+        folder = Path(tempfile.mkdtemp(prefix="dccf-docker-"))
+        pytestconfig.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
         daemon = start_daemon(folder)
-        yield daemon
-        daemon.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        pytestconfig.add_cleanup(daemon.stop)
+        pytestconfig.stash[_DAEMON] = daemon
+    return pytestconfig.stash[_DAEMON]
 
 
 @pytest.fixture(scope="session")
