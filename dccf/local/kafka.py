@@ -30,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dccf.errors import LocalStackError
 from dccf.transport import cluster, errors, names, options, settings
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ appender.stdout.layout.pattern = [%d] %p %m (%c)%n
 """
 
 
-class LocalKafkaError(Exception):
+class LocalKafkaError(LocalStackError):
     """Kafka cannot be run on this machine."""
 
 

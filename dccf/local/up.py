@@ -38,7 +38,8 @@ class UpOptions:
     """What ``dccf up`` can be told.
 
     ``daemon`` is ``host`` (the machine's Docker daemon, where only labelled objects are touched) or
-    ``private`` (root only: a daemon of our own in namespaces of its own).
+    ``private`` (root only: a daemon of our own in namespaces of its own). ``broker`` is ``file`` (a
+    folder) or ``kafka`` (a broker of our own; needs Java 17 and, the first time, Maven).
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class UpOptions:
     api_port: int = 8080
     flower_port: int = 5555
     daemon: str = "host"
+    broker: str = "file"
     slots: int | None = None
 
     @property
@@ -82,8 +84,8 @@ def run(options: UpOptions) -> int:
             migrate.upgrade(database)
             database.close()
             token = _token(options)
-            environment = _environment(options, database_url, token)
-            return _supervise(options, environment)
+            with _broker(options) as broker:
+                return _supervise(options, _environment(options, database_url, broker, token))
 
 
 @contextmanager
@@ -146,6 +148,31 @@ def _prepare_docker(options: UpOptions) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
+@contextmanager
+def _broker(options: UpOptions) -> Iterator[dict[str, str]]:
+    """Run the broker while the block lasts; give the settings that name it."""
+    if options.broker == "kafka":
+        from dccf.local.kafka import KafkaCluster
+
+        print("starting Kafka (its jars are fetched with Maven the first time) ...", file=sys.stderr)
+        cluster = KafkaCluster(options.folder / "kafka")
+        cluster.start()
+        try:
+            yield {"DCCF_BROKER_URL": f"kafka://{cluster.bootstrap_servers}"}
+        finally:
+            cluster.stop()
+        return
+    folder = options.folder / "broker"
+    for name in ("messages", "control"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    # Its file broker may lose a hint, so a machine with it sends them again sooner.
+    yield {
+        "DCCF_BROKER_URL": "filesystem://localhost",
+        "DCCF_BROKER_FOLDER": str(folder),
+        "DCCF_HINT_RESEND_SECONDS": os.environ.get("DCCF_HINT_RESEND_SECONDS", "5"),
+    }
+
+
 def _token(options: UpOptions) -> str:
     """Make this stack's token once, and leave it where the command line of the same user finds it."""
     kept = options.folder / "token"
@@ -162,16 +189,8 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _environment(options: UpOptions, database_url: str, token: str) -> dict[str, str]:
-    broker = options.folder / "broker"
-    for name in ("messages", "control"):
-        (broker / name).mkdir(parents=True, exist_ok=True)
-    for_python = {
-        "DCCF_STATE_FOLDER": str(options.folder),
-        "DCCF_DATABASE_URL": database_url,
-        "DCCF_BROKER_URL": "filesystem://localhost",
-        "DCCF_BROKER_FOLDER": str(broker),
-    }
+def _environment(options: UpOptions, database_url: str, broker: dict[str, str], token: str) -> dict[str, str]:
+    for_python = {"DCCF_STATE_FOLDER": str(options.folder), "DCCF_DATABASE_URL": database_url, **broker}
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in for_python.items()]
     _write_private(options.folder / "env", "".join(lines))
     ours = {
@@ -184,12 +203,8 @@ def _environment(options: UpOptions, database_url: str, token: str) -> dict[str,
         "DCCF_DOCKER_URL": options.docker_url,
         "PYTHONUNBUFFERED": "1",
     }
-    # One machine forgives quicker: its file broker may lose a hint, and its worker restarts in a second.
-    defaults = {
-        "DCCF_HINT_RESEND_SECONDS": "5",
-        "DCCF_SHUTDOWN_GRACE_SECONDS": "2",
-        "DCCF_BOOTSTRAP_OWNER": os.environ.get("USER") or "local",
-    }
+    # Ctrl-C at one's own machine shall not wait for half a minute.
+    defaults = {"DCCF_SHUTDOWN_GRACE_SECONDS": "2", "DCCF_BOOTSTRAP_OWNER": os.environ.get("USER") or "local"}
     if options.slots is not None:
         ours["DCCF_WORKER_SLOTS"] = str(options.slots)
     return {**defaults, **os.environ, **ours}
@@ -256,7 +271,7 @@ def _banner(options: UpOptions, missing: list[str]) -> str:
             f"    API      {options.api_url}",
             f"    Flower   {options.flower_url}",
             f"    state    {options.folder}",
-            "    broker   files in the state folder",
+            f"    broker   {'Kafka' if options.broker == 'kafka' else 'files in the state folder'}",
             f"    Python   set -a; . {options.folder / 'env'}; set +a",
             "             then: from dccf.tasks import run_dockerfile",
             "    try      dccf run examples/hello        (another terminal; the token is found by itself)",
