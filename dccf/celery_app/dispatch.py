@@ -15,7 +15,7 @@ from dccf.celery_app.app import DccfCelery
 from dccf.config import Settings
 from dccf.lifecycle import hints
 from dccf.store.database import Database
-from dccf.store.jobs import Hint
+from dccf.store.outbox import Hint
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from kombu.utils.json import dumps, loads
 from dccf.celery_app.app import DccfCelery
 from dccf.celery_app.conf import TASK_NAME
 from dccf.models import JobSpec
-from dccf.store.jobs import Hint
+from dccf.store.outbox import Hint
 
 
 @dataclass(frozen=True)

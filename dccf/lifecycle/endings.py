@@ -13,7 +13,7 @@ from dccf import errors
 from dccf.config import Settings
 from dccf.lifecycle import channels, transitions
 from dccf.models import Job, JobState, Reason
-from dccf.store import history, jobs
+from dccf.store import history, jobs, outbox
 
 #: A worker gets this long to send what follows a finished job before the controller sends its message again.
 CONTINUATION_GRACE_SECONDS = 30
@@ -73,7 +73,7 @@ def end(tx: Connection, job: Job, ending: Ending) -> Job:
         "exit_code": ending.exit_code,
         "failures": failures,
         "finished_at": now,
-        "hint_after": jobs.when_continuation_is_overdue(CONTINUATION_GRACE_SECONDS),
+        "hint_after": outbox.when_continuation_is_overdue(CONTINUATION_GRACE_SECONDS),
         "hints": 0,
     }
     return _move(tx, job, ending.state, values, _sentence(ending))

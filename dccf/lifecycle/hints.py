@@ -8,9 +8,9 @@ from uuid import UUID
 from dccf.config import Settings
 from dccf.lifecycle import channels
 from dccf.models import JobState
-from dccf.store import fleet, history, jobs
+from dccf.store import fleet, history, jobs, outbox
 from dccf.store.database import Database
-from dccf.store.jobs import Hint
+from dccf.store.outbox import Hint
 
 #: Hints that one call takes, so that one transaction stays short.
 BATCH = 200
@@ -25,7 +25,7 @@ def take_first(database: Database, settings: Settings, job_id: UUID) -> list[Hin
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        return jobs.take_hint(tx, job_id, settings.hint_resend_seconds, settings.hints_outstanding)
+        return outbox.take_first(tx, job_id, settings.hint_resend_seconds, settings.hints_outstanding)
 
 
 def take_due(database: Database, settings: Settings) -> list[Hint]:
@@ -38,9 +38,9 @@ def take_due(database: Database, settings: Settings) -> list[Hint]:
         slots = fleet.count_slots(tx)
         room = {
             queue: max(settings.hints_outstanding, 2 * slots.get(queue, 0)) - sent
-            for queue, sent in jobs.count_outstanding(tx).items()
+            for queue, sent in outbox.count_outstanding(tx).items()
         }
-        return jobs.take_due_hints(tx, settings.hint_resend_seconds, room, BATCH)
+        return outbox.take_due(tx, settings.hint_resend_seconds, room, BATCH)
 
 
 def put_back(database: Database, hints: Sequence[Hint]) -> None:
@@ -50,7 +50,7 @@ def put_back(database: Database, hints: Sequence[Hint]) -> None:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        jobs.put_back_hints(tx, [hint.job_id for hint in hints], RETRY_SECONDS)
+        outbox.put_back(tx, [hint.job_id for hint in hints], RETRY_SECONDS)
 
 
 def decline(database: Database, job_id: UUID, why: str) -> None:
@@ -63,7 +63,7 @@ def decline(database: Database, job_id: UUID, why: str) -> None:
         job = jobs.lock(tx, job_id)
         if job is None or job.state is not JobState.QUEUED:
             return
-        jobs.put_back_hints(tx, [job_id], RETRY_SECONDS)
+        outbox.put_back(tx, [job_id], RETRY_SECONDS)
         if job.message != why:
             jobs.set_message(tx, job_id, why)
             history.add_event(tx, job_id, job.state, job.fence, why)
@@ -77,4 +77,4 @@ def finish_continuation(database: Database, job_id: UUID, state: JobState) -> No
         StoreUnavailable: PostgreSQL is away; the continuation is then sent once more.
     """
     with database.begin() as tx:
-        jobs.finish_continuation(tx, job_id, state)
+        outbox.finish_continuation(tx, job_id, state)

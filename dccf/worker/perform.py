@@ -15,7 +15,7 @@ from dccf.celery_app.task import JobTask
 from dccf.lifecycle import attempts, hints
 from dccf.lifecycle.ids import parse_job_id
 from dccf.models import Job, JobState
-from dccf.store import jobs
+from dccf.store import jobs, outbox
 from dccf.worker import context, eager
 from dccf.worker.context import WorkerContext
 from dccf.worker.execute import Execution
@@ -83,7 +83,7 @@ def _without_claim(
 ) -> Job | None:
     with worker.database.begin() as tx:
         job = jobs.get(tx, job_id)
-        pending = jobs.is_continuation_pending(tx, job_id)
+        pending = outbox.is_continuation_pending(tx, job_id)
     if job is None:
         # Sent by name from an application that knows nothing of our rows: this hint is the submit.
         task.submit(job_id, parents, call, task.continuation_of_request())

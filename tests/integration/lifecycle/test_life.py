@@ -17,7 +17,7 @@ from dccf.lifecycle.attempts import Holder, Lease
 from dccf.lifecycle.endings import Ending, end
 from dccf.lifecycle.transitions import TRANSITIONS
 from dccf.models import FINAL_STATES, JobState, Reason
-from dccf.store import history, jobs
+from dccf.store import history, jobs, outbox
 from dccf.store.database import Database
 from dccf.store.tables import job as job_table
 from tests.integration.lifecycle.conftest import GetJob, SubmitJob
@@ -341,9 +341,9 @@ def test_the_message_of_a_finished_job_is_sent_again_until_what_follows_it_was_s
     job = submit_job(has_continuation=True)
     attempts.finish(database, settings, collecting(database, claimed(database, job.id, me)), DONE)
     with database.begin() as tx:
-        assert jobs.is_continuation_pending(tx, job.id)
+        assert outbox.is_continuation_pending(tx, job.id)
         tx.execute(update(job_table).values(hint_after=text("now() - interval '1 s'")))
     assert [job.id] == [hint.job_id for hint in hints.take_due(database, settings)]
     hints.finish_continuation(database, job.id, JobState.SUCCEEDED)
     with database.begin() as tx:
-        assert not jobs.is_continuation_pending(tx, job.id)
+        assert not outbox.is_continuation_pending(tx, job.id)

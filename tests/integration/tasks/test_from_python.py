@@ -20,7 +20,7 @@ from dccf import errors
 from dccf.celery_app import app, dispatch
 from dccf.models import Job, JobState, Reason
 from dccf.store import artifacts, blobs, bundles, history
-from dccf.store.jobs import Hint
+from dccf.store.outbox import Hint
 from dccf.tasks import run_dockerfile
 from tests.processes import DccfProcess, wait_for
 
