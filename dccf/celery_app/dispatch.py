@@ -19,6 +19,9 @@ from dccf.store.outbox import Hint
 
 log = logging.getLogger(__name__)
 
+#: So many failures in a row mean that the broker is away, not that it minds the hints.
+_AWAY_AFTER = 2
+
 
 @contextmanager
 def mapped_errors(app: DccfCelery) -> Iterator[None]:
@@ -62,12 +65,20 @@ def due(app: DccfCelery, database: Database, settings: Settings) -> int:
 
 
 def _send_or_put_back(app: DccfCelery, database: Database, taken: Sequence[Hint]) -> bool:
-    if not taken:
-        return False
-    try:
-        send(app, taken)
-    except errors.BrokerUnavailable as error:
-        log.warning("%d hints wait in PostgreSQL: %s", len(taken), error)
-        hints.put_back(database, taken)
-        return False
-    return True
+    """Send one by one: a hint that the broker refuses (too large, say) must not hold the others up."""
+    unsent: list[Hint] = []
+    in_a_row = 0
+    for number, hint in enumerate(taken):
+        try:
+            send(app, [hint])
+            in_a_row = 0
+        except errors.BrokerUnavailable as error:
+            log.warning("the hint of job %s waits in PostgreSQL: %s", hint.job_id, error)
+            unsent.append(hint)
+            in_a_row += 1
+            if in_a_row == _AWAY_AFTER:
+                unsent += taken[number + 1 :]
+                break
+    if unsent:
+        hints.put_back(database, unsent)
+    return len(unsent) < len(taken)

@@ -26,6 +26,16 @@ def extend(database: Database, holder: Holder, job_ids: Collection[UUID], lease_
         return jobs.extend_leases(tx, holder.lease_owner, job_ids, lease_seconds)
 
 
+def find_held(database: Database, holder: Holder) -> set[tuple[UUID, int]]:
+    """List the attempts, as job and fence, that a worker holds a lease for.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        return jobs.find_held(tx, holder.lease_owner)
+
+
 def expire(database: Database, settings: Settings) -> list[Job]:
     """Take the jobs of workers that have gone silent: queued again, failed at the cap, or cancelled.
 

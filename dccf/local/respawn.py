@@ -1,4 +1,6 @@
-"""Keeps one process of the one-machine stack running: ``python -m dccf.local.respawn NAME COMMAND...``.
+"""Keeps one process of the one-machine stack running: ``python -m dccf.local.respawn NAME STACK COMMAND...``.
+
+``STACK`` is the process id of the stack's main process: when it is gone, however it went, we end as well.
 
 The process runs in a session of its own, so that a SIGTERM for the stack reaches only its main
 process, which then ends its children in good order. It is started again when it dies, and dies with
@@ -14,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 
 #: A process that ran for less than this is started again more and more slowly.
@@ -36,8 +39,9 @@ def _die_with_parent() -> None:
 class Respawner:
     """Starts a command, again and again until it is told to stop."""
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    def __init__(self, name: str, stack_pid: int, command: list[str]) -> None:
         self._name = name
+        self._stack = Path(f"/proc/{stack_pid}")
         self._command = command
         self._end_by: float | None = None
 
@@ -68,6 +72,8 @@ class Respawner:
         )
         was_told = False
         while process.poll() is None:
+            if self._end_by is None and not self._stack.exists():
+                self._end_by = time.monotonic() + END_SECONDS
             if self._end_by is not None and not was_told:
                 process.terminate()
                 was_told = True
@@ -88,4 +94,4 @@ class Respawner:
 
 
 if __name__ == "__main__":
-    sys.exit(Respawner(sys.argv[1], sys.argv[2:]).run())
+    sys.exit(Respawner(sys.argv[1], int(sys.argv[2]), sys.argv[3:]).run())

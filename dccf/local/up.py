@@ -219,7 +219,7 @@ def _supervise(options: UpOptions, environment: dict[str, str]) -> int:
         folder = str(options.folder / "docker")
         commands["docker"] = [sys.executable, "-m", "dccf.local.daemon", "--folder", folder, "--host-network"]
     for name, command in commands.items():
-        respawned = [sys.executable, "-m", "dccf.local.respawn", name, *command]
+        respawned = [sys.executable, "-m", "dccf.local.respawn", name, str(os.getpid()), *command]
         manager.add_process(name, f"exec {shlex.join(respawned)}", env=environment)
     threading.Thread(target=_announce, args=(options,), name="banner", daemon=True).start()
     manager.loop()

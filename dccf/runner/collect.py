@@ -26,6 +26,8 @@ SILENCE_SECONDS = 120.0
 _ENTRIES_PER_FILE = 5
 #: What is read off the stream at most only to be thrown away, so that smaller files behind it are kept.
 _SKIP_BYTES = 1 << 30
+#: Longest path that is kept; an index of the store takes no more than some 2.7 kB.
+MAX_PATH_BYTES = 1024
 _CHUNK_BYTES = 1 << 18
 _PERMISSIONS = 0o777
 _LOOKS_ESCAPED = re.compile("%(?=[0-9A-Fa-f]{2})")
@@ -133,6 +135,8 @@ class _Allowance:
 
     def take_file(self, size: int, path: str) -> bool:
         limits = self._limits
+        if len(path.encode()) > MAX_PATH_BYTES:
+            return self._skip(size, f"{OUTPUT}/{path[:80]}... is longer than {MAX_PATH_BYTES} bytes.")
         if self._files >= limits.files:
             return self._refuse(f"{OUTPUT} holds more than {limits.files} files.", spent=True)
         if size > limits.file_bytes:

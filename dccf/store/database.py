@@ -6,6 +6,7 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -29,6 +30,17 @@ _AWAY = (
     psycopg2.InterfaceError,
 )
 
+#: Classes of SQLSTATE that pass: connection, rollback, resources, object in use, operator intervention. Others
+#: of psycopg2's operational errors (54: a program limit, say) would come again with every try.
+_PASSING_CLASSES = frozenset({"08", "40", "53", "55", "57"})
+#: A server that vanished without a word is noticed within some 15 s, not when TCP gives up. No use on Unix sockets.
+_TCP_OPTIONS: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
@@ -36,6 +48,9 @@ def mapped_errors() -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
+        state = getattr(getattr(error, "orig", error), "pgcode", None)
+        if state is not None and state[:2] not in _PASSING_CLASSES:
+            raise
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise errors.StoreUnavailable(
             f"PostgreSQL cannot be reached or gave up: {first_line}. Is it running, and is DCCF_DATABASE_URL right?"
@@ -66,7 +81,7 @@ class Database:
                 max_overflow=0,
                 pool_timeout=POOL_TIMEOUT_SECONDS,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": _SERVER_OPTIONS},
+                connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": _SERVER_OPTIONS, **_TCP_OPTIONS},
             )
             self._pid = os.getpid()
         return self._engine
@@ -104,7 +119,7 @@ class Listener:
         with mapped_errors():
             url = database.engine.url.set(drivername="postgresql")
             self._connection = psycopg2.connect(
-                url.render_as_string(hide_password=False), connect_timeout=CONNECT_TIMEOUT_SECONDS
+                url.render_as_string(hide_password=False), connect_timeout=CONNECT_TIMEOUT_SECONDS, **_TCP_OPTIONS
             )
             self._connection.set_isolation_level(psycopg2.extensions.ISOLATION_LEVEL_AUTOCOMMIT)
             with self._connection.cursor() as cursor:

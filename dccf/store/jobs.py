@@ -246,6 +246,14 @@ def extend_leases(tx: Connection, lease_owner: str, job_ids: Collection[UUID], l
     return set(tx.execute(statement).scalars())
 
 
+def find_held(tx: Connection, lease_owner: str) -> set[tuple[UUID, int]]:
+    """List the attempts, as job and fence, that one worker holds a lease for."""
+    statement = select(job.c.id, job.c.fence).where(
+        job.c.lease_owner == lease_owner, job.c.lease_expires_at.is_not(None)
+    )
+    return {(row.id, row.fence) for row in tx.execute(statement)}
+
+
 def find_cancel_requests(tx: Connection, lease_owner: str) -> set[UUID]:
     """List the jobs of one worker that somebody wants cancelled."""
     statement = select(job.c.id).where(

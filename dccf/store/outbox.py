@@ -13,7 +13,8 @@ from dccf.models import FINAL_STATES, JobState
 from dccf.store.jobs import seconds
 from dccf.store.tables import job
 
-#: Exponent at which the wait between two hints stops growing.
+#: The wait between two hints of a job doubles up to this, unless the first is longer already.
+LONGEST_RESEND_SECONDS = 900.0
 _MAX_HINT_DOUBLINGS = 8
 
 
@@ -75,7 +76,8 @@ def take_first(tx: Connection, job_id: UUID, resend_seconds: float, room: int) -
 
 
 def _note_hints(tx: Connection, which: ColumnElement[bool], resend_seconds: float) -> list[Hint]:
-    wait = seconds(resend_seconds * func.power(2, func.least(job.c.hints, _MAX_HINT_DOUBLINGS)))
+    doubled = resend_seconds * func.power(2, func.least(job.c.hints, _MAX_HINT_DOUBLINGS))
+    wait = seconds(func.least(doubled, max(resend_seconds, LONGEST_RESEND_SECONDS)))
     statement = (
         update(job)
         .where(which)

@@ -40,7 +40,7 @@ class Running:
         try:
             with open(f"/proc/{self.pid}/stat", "rb") as stat:  # noqa: PTH123 - /proc is no place for pathlib's checks
                 return stat.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # reaped before, or while it was read
             return False
 
 
@@ -61,9 +61,14 @@ class Board:
         _RUNNING.pack_into(self._memory, start, os.getpid(), job_id.bytes, fence)
         return BoardStop(self._memory, entry, job_id, fence)
 
-    def clear(self, entry: int) -> None:
-        """Note that an entry's process runs nothing (or that its death has been dealt with)."""
-        _RUNNING.pack_into(self._memory, entry * _ENTRY_BYTES, 0, bytes(16), 0)
+    def clear(self, running: Running) -> None:
+        """Note that an attempt has ended, or that its process's death has been dealt with.
+
+        Its place may belong to another process by now, which has then begun an attempt of its own.
+        """
+        start = running.entry * _ENTRY_BYTES
+        if _RUNNING.unpack_from(self._memory, start) == (running.pid, running.job_id.bytes, running.fence):
+            _RUNNING.pack_into(self._memory, start, 0, bytes(16), 0)
 
     def running(self) -> list[Running]:
         """List what the pool processes run."""
@@ -89,6 +94,7 @@ class BoardStop:
     """
 
     def __init__(self, memory: mmap.mmap, entry: int, job_id: UUID, fence: int) -> None:
+        self.running = Running(entry, os.getpid(), job_id, fence)
         self._memory = memory
         self._offset = entry * _ENTRY_BYTES + _CAUSE_OFFSET
         self._tag = _tag(job_id, fence)

@@ -118,7 +118,7 @@ class Execution:
         with BlobWriter(self.database) as writer:
             try:
                 for file in self.runner.collect(self.ref, self.job.spec):
-                    writer.store(file.chunks)
+                    writer.store(self._until_stopped(file.chunks))
                     entries.append((file.path, file.mode))
             except errors.AttemptFailed as error:
                 failure = error
@@ -128,6 +128,14 @@ class Execution:
             artifacts.add(tx, self.lease.job_id, self.lease.fence, files)
         if failure is not None:
             raise failure
+
+    def _until_stopped(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass pieces on until the attempt is told to stop: storing a gigabyte takes longer than a cancel may."""
+        for chunk in chunks:
+            cause = self.stop.cause()
+            if cause is not None:
+                raise errors.AttemptStopped(cause)
+            yield chunk
 
     def _context(self) -> Iterator[ContextFile]:
         """Yield the build context: the bundle's files, and the artefacts of the job's parents."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -36,6 +37,9 @@ class Keeper:
         self._context = context
         self._pause, self._resume = pause, resume
         self._ended = threading.Event()
+        self._engine_wakes = threading.Event()
+        self._sweep_is_due = True
+        self._strays: set[tuple[UUID, int]] = set()
         self._trouble = ""
         self._engine = ""
         self._next_renewal = self._next_beat = 0.0
@@ -52,8 +56,10 @@ class Keeper:
     def stop(self) -> None:
         """End the threads and say goodbye."""
         self._ended.set()
+        self._engine_wakes.set()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # a worker that never became ready has not started them
+                thread.join()
         try:
             with self._context.database.begin() as tx:
                 fleet.forget_worker(tx, self._context.settings.worker_name, self._context.holder.lease_owner)
@@ -65,8 +71,10 @@ class Keeper:
 
         def hand_back() -> None:
             self._ended.wait(grace_seconds)
-            for running in self._context.board.running():
-                self._context.board.stop(running, StopCause.SHUTDOWN)
+            while not self._ended.is_set():  # an attempt may begin late, when its claim had to wait
+                for running in self._context.board.running():
+                    self._context.board.stop(running, StopCause.SHUTDOWN)
+                self._ended.wait(POLL_SECONDS)
 
         threading.Thread(target=hand_back, name="keeper-grace", daemon=True).start()
 
@@ -77,10 +85,10 @@ class Keeper:
         while not self._ended.is_set():
             try:
                 listener = listener or Listener(self._context.database, channels.CANCEL_REQUESTED)
-                asked = {UUID(payload) for _, payload in listener.wait(POLL_SECONDS)}
+                asked = {payload for _, payload in listener.wait(POLL_SECONDS)}
                 self._tick(asked)
-            except errors.StoreUnavailable as error:
-                log.warning("leases cannot be renewed: %s", error)
+            except Exception as error:
+                log.warning("leases cannot be renewed: %s", error, exc_info=not isinstance(error, errors.DccfError))
                 if listener is not None:
                     listener.close()
                 listener = None
@@ -88,19 +96,20 @@ class Keeper:
         if listener is not None:
             listener.close()
 
-    def _tick(self, asked: set[UUID]) -> None:
+    def _tick(self, asked: set[str]) -> None:
         running = self._context.board.running()
-        if running:
-            asked |= cancel.find_requests(self._context.database, self._context.holder)
-        for one in running:
-            if not one.is_alive:
-                self._release_dead(one)
-            elif one.job_id in asked:
-                self._context.board.stop(one, StopCause.CANCEL)
         now = time.monotonic()
         if now >= self._next_renewal:
             self._renew([one for one in running if one.is_alive])
+            self._hand_back_strays()
             self._next_renewal = now + self._context.settings.lease_renew_seconds
+        if running:
+            asked |= {str(job_id) for job_id in cancel.find_requests(self._context.database, self._context.holder)}
+        for one in running:
+            if not one.is_alive:
+                self._release_dead(one)
+            elif str(one.job_id) in asked:
+                self._context.board.stop(one, StopCause.CANCEL)
         if now >= self._next_beat:
             self._beat()
             self._next_beat = now + HEARTBEAT_SECONDS
@@ -131,8 +140,26 @@ class Keeper:
             )
         except errors.FencePassed:
             log.info("job %s: attempt %d had already ended", running.job_id, running.fence)
-        self._context.board.clear(running.entry)
-        self._remove(AttemptRef(running.job_id, running.fence, lease.worker))
+        self._context.board.clear(running)
+        # Its container is removed by the other thread: a daemon that hangs must not keep leases from being renewed.
+        self._sweep_is_due = True
+        self._engine_wakes.set()
+
+    def _hand_back_strays(self) -> None:
+        """Give up attempts that this worker holds but nobody here runs, seen twice in a row.
+
+        A claim whose answer was lost leaves one, and a pool process that died and was replaced at once.
+        """
+        held = leases.find_held(self._context.database, self._context.holder)
+        strays = held - {(one.job_id, one.fence) for one in self._context.board.running()}
+        for job_id, fence in strays & self._strays:
+            lease = Lease(job_id, fence, self._context.settings.worker_name)
+            ending = Ending(
+                JobState.QUEUED, f"worker {lease.worker} lost track of the attempt and handed the job back"
+            )
+            with contextlib.suppress(errors.FencePassed):  # it has ended meanwhile
+                attempts.finish(self._context.database, self._context.settings, lease, ending)
+        self._strays = strays
 
     def _beat(self) -> None:
         settings = self._context.settings
@@ -153,10 +180,15 @@ class Keeper:
     def _keep_engine(self) -> None:
         next_sweep = 0.0
         while not self._ended.is_set():
-            self._check_engine()
-            if not self._trouble and time.monotonic() >= next_sweep:
-                next_sweep = time.monotonic() + (SWEEP_SECONDS if self._sweep() else POLL_SECONDS)
-            self._ended.wait(ENGINE_CHECK_SECONDS)
+            self._engine_wakes.clear()
+            try:
+                self._check_engine()
+                if not self._trouble and (self._sweep_is_due or time.monotonic() >= next_sweep):
+                    self._sweep_is_due = not self._sweep()
+                    next_sweep = time.monotonic() + SWEEP_SECONDS
+            except Exception:  # this thread must not end: it alone takes a paused worker up again
+                log.exception("the look at the container engine failed")
+            self._engine_wakes.wait(ENGINE_CHECK_SECONDS)
 
     def _check_engine(self) -> None:
         """Stop taking jobs while the engine is away, and take them again when it is back."""
@@ -189,9 +221,3 @@ class Keeper:
     def _is_current(self, ref: AttemptRef) -> bool:
         with self._context.database.begin() as tx:
             return jobs.hold_fence(tx, ref.job_id, ref.fence)
-
-    def _remove(self, ref: AttemptRef) -> None:
-        try:
-            self._context.runner.remove(ref)
-        except errors.EngineUnavailable as error:
-            log.warning("what attempt %d of job %s left stays until the next sweep: %s", ref.fence, ref.job_id, error)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from celery import bootsteps, signals
+from celery import signals
+from celery.states import FAILURE
 
 from dccf import errors
 from dccf.celery_app import app
@@ -48,51 +49,42 @@ def lock_name(settings: Settings) -> IO[str]:
     return lock
 
 
-class KeeperStep(bootsteps.StartStopStep):
-    """Starts the keeper once the pool has forked, and stops it after the pool."""
-
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **options: Any) -> None:
-        super().__init__(worker, **options)
-        self.keeper: Keeper | None = None
-
-    def start(self, worker: Any) -> None:
-        """Start the keeper."""
-        current = context.current()
-
-        def pause() -> None:
-            for queue in current.settings.worker_queues:
-                worker.consumer.call_soon(worker.consumer.cancel_task_queue, queue)
-
-        def resume() -> None:
-            for queue in current.settings.worker_queues:
-                worker.consumer.call_soon(worker.consumer.add_task_queue, queue)
-
-        self.keeper = Keeper(current, pause, resume)
-        self.keeper.start()
-        signals.worker_shutting_down.connect(self._on_shutdown)
-
-    def _on_shutdown(self, **_: Any) -> None:
-        if self.keeper is not None:
-            self.keeper.hand_back_after(context.current().settings.shutdown_grace_seconds)
-
-    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Stop the keeper; the pool has ended by now."""
-        if self.keeper is not None:
-            self.keeper.stop()
-            self.keeper = None
-
-    terminate = stop
+def note_success(sender: Any, **_: Any) -> None:
+    """Note that what follows a job that succeeded was sent: Celery calls this only once it was."""
+    if sender.name == TASK_NAME:
+        job_id = parse_job_id(sender.request.id)
+        hints.finish_continuation(context.current().database, job_id, JobState.SUCCEEDED)
 
 
-def note_continuation(sender: Any, task_id: str, state: str, **_: Any) -> None:
-    """Note that what follows a job was sent: Celery calls this after it has done so."""
-    if sender.name != TASK_NAME:
-        return
-    final = {"SUCCESS": JobState.SUCCEEDED, "FAILURE": JobState.FAILED}.get(state)
-    if final is not None:
-        hints.finish_continuation(context.current().database, parse_job_id(task_id), final)
+def note_failure(sender: Any, task_id: str, state: str, **_: Any) -> None:
+    """Note that what follows a failed job was sent; of a job that did not fail this says nothing."""
+    if sender.name == TASK_NAME and state == FAILURE:
+        hints.finish_continuation(context.current().database, parse_job_id(task_id), JobState.FAILED)
+
+
+def make_keeper(worker: Any, worker_context: WorkerContext) -> Keeper:
+    """Make the keeper of a Celery worker; it starts when the pool has forked and the worker is ready."""
+    queues = worker_context.settings.worker_queues
+
+    def pause() -> None:
+        for queue in queues:
+            worker.consumer.call_soon(worker.consumer.cancel_task_queue, queue)
+
+    def resume() -> None:
+        for queue in queues:
+            worker.consumer.call_soon(worker.consumer.add_task_queue, queue)
+
+    keeper = Keeper(worker_context, pause, resume)
+
+    def start(**_: Any) -> None:
+        keeper.start()
+
+    def shut_down(**_: Any) -> None:
+        keeper.hand_back_after(worker_context.settings.shutdown_grace_seconds)
+
+    signals.worker_ready.connect(start, weak=False)
+    signals.worker_shutting_down.connect(shut_down, weak=False)
+    return keeper
 
 
 def run(settings: Settings | None = None) -> None:
@@ -111,8 +103,8 @@ def run(settings: Settings | None = None) -> None:
     for job in leases.release_earlier(app.database, settings, worker_context.holder):
         log.warning("job %s was left by an earlier life of this worker: %s", job.id, job.message)
     app.database.close()  # the pool processes must not inherit open sockets
-    app.steps["worker"].add(KeeperStep)
-    signals.task_postrun.connect(note_continuation)
+    signals.task_success.connect(note_success)
+    signals.task_postrun.connect(note_failure)
     worker = app.Worker(
         hostname=f"dccf@{settings.worker_name}",
         concurrency=settings.worker_slots,
@@ -123,6 +115,10 @@ def run(settings: Settings | None = None) -> None:
         without_mingle=True,
         without_gossip=True,
     )
-    worker.start()
-    lock.close()
+    keeper = make_keeper(worker, worker_context)
+    try:
+        worker.start()  # until the pool has ended
+    finally:
+        keeper.stop()
+        lock.close()
     sys.exit(worker.exitcode)

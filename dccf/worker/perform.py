@@ -68,7 +68,7 @@ def _attempt(
         log.warning("job %s: %s", job_id, error)
         return _ended_by(worker, lease)
     finally:
-        worker.board.clear(worker.entry)
+        worker.board.clear(stop.running)
 
 
 def _ended_by(worker: WorkerContext, lease: attempts.Lease) -> Job | None:
@@ -81,14 +81,21 @@ def _ended_by(worker: WorkerContext, lease: attempts.Lease) -> Job | None:
 def _without_claim(
     task: JobTask, worker: WorkerContext, job_id: UUID, parents: Sequence[Any], call: Mapping[str, Any]
 ) -> Job | None:
-    with worker.database.begin() as tx:
-        job = jobs.get(tx, job_id)
-        pending = outbox.is_continuation_pending(tx, job_id)
+    waiting = UntilOrphaned()
+    job, pending = persist(lambda: _look(worker, job_id), waiting)
     if job is None:
         # Sent by name from an application that knows nothing of our rows: this hint is the submit.
-        task.submit(job_id, parents, call, task.continuation_of_request())
+        canvas = task.continuation_of_request()
+        submitted = persist(lambda: task.submit(job_id, parents, call, canvas), waiting)
+        if submitted.job.id != job_id:
+            raise errors.Conflict(f"the idempotency key was used before: that job is {submitted.job.id}")
         return _attempt(task, worker, job_id, parents, call)
     return job if job.state.is_final and pending else None
+
+
+def _look(worker: WorkerContext, job_id: UUID) -> tuple[Job | None, bool]:
+    with worker.database.begin() as tx:
+        return jobs.get(tx, job_id), outbox.is_continuation_pending(tx, job_id)
 
 
 def _answer(task: JobTask, worker: WorkerContext, job: Job) -> dict[str, Any]:

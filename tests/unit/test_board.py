@@ -40,11 +40,21 @@ def test_the_board_says_which_process_runs_which_attempt() -> None:
 
 def test_a_cleared_entry_runs_nothing() -> None:
     board = Board()
-    board.begin(0, JOB, 1)
+    stop = board.begin(0, JOB, 1)
 
-    board.clear(0)
+    board.clear(stop.running)
 
     assert board.running() == []
+
+
+def test_clearing_an_attempt_leaves_the_next_one_in_its_place_alone() -> None:
+    board = Board()
+    earlier = board.begin(0, JOB, 1).running
+    board.begin(0, JOB, 2)
+
+    board.clear(earlier)
+
+    assert [running.fence for running in board.running()] == [2]
 
 
 def test_an_attempt_goes_on_until_it_is_told_to_stop() -> None:
@@ -91,7 +101,7 @@ def test_a_cause_that_came_too_late_is_not_taken_by_the_next_job() -> None:
     board = Board()
     board.begin(0, JOB, 1)
     seen_by_main = the_only(board)
-    board.clear(0)
+    board.clear(seen_by_main)
     stop = board.begin(0, uuid4(), 1)
 
     board.stop(seen_by_main, StopCause.CANCEL)
@@ -103,7 +113,7 @@ def test_a_cause_that_came_too_late_is_not_taken_by_the_next_attempt_of_the_same
     board = Board()
     board.begin(0, JOB, 1)
     seen_by_main = the_only(board)
-    board.clear(0)
+    board.clear(seen_by_main)
     stop = board.begin(0, JOB, 2)
 
     board.stop(seen_by_main, StopCause.LOST)

@@ -22,7 +22,7 @@ def respawned(program: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Run a respawner over a Python program that stands in ``folder``; it is dead when the block ends."""
     script = folder / "program.py"
     script.write_text(f"import os, signal, subprocess, sys, time\nfolder = {str(folder)!r}\n{program}")
-    command = [sys.executable, "-m", "dccf.local.respawn", "thing", sys.executable, str(script)]
+    command = [sys.executable, "-m", "dccf.local.respawn", "thing", str(os.getpid()), sys.executable, str(script)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text, update
 
 from dccf import errors
+from dccf.celery_app import DccfCelery, dispatch
 from dccf.config import Settings
 from dccf.lifecycle import attempts, cancel, hints, leases
 from dccf.lifecycle.attempts import Holder, Lease
@@ -19,6 +20,7 @@ from dccf.lifecycle.transitions import TRANSITIONS
 from dccf.models import FINAL_STATES, JobState, Reason
 from dccf.store import history, jobs, outbox
 from dccf.store.database import Database
+from dccf.store.outbox import Hint
 from dccf.store.tables import job as job_table
 from tests.integration.lifecycle.conftest import GetJob, SubmitJob
 
@@ -333,6 +335,22 @@ def test_a_hint_that_was_not_sent_is_due_again(
     taken = hints.take_first(database, settings, job.id)
     hints.put_back(database, taken)
     assert [job.id] == [hint.job_id for hint in hints.take_due(database, settings)]
+
+
+def test_a_hint_that_the_broker_refuses_holds_no_other_up(
+    database: Database, settings: Settings, submit_job: SubmitJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = [submit_job().id for _ in range(5)]
+    sent: list[UUID] = []
+
+    def send(app: object, due: list[Hint]) -> None:
+        if due[0].job_id == submitted[1]:
+            raise errors.BrokerUnavailable("too large")
+        sent.append(due[0].job_id)
+
+    monkeypatch.setattr(dispatch, "send", send)
+    dispatch.due(DccfCelery("test"), database, settings)
+    assert set(submitted) - {submitted[1]} == set(sent)
 
 
 def test_the_message_of_a_finished_job_is_sent_again_until_what_follows_it_was_sent(

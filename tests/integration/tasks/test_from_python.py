@@ -234,6 +234,14 @@ def test_a_worker_killed_between_end_and_continuation_still_continues(
     wait_for("the note that it was sent", lambda: not continuation_is_pending(first.id))
 
 
+def test_a_continuation_that_could_not_be_sent_stays_pending(scripted: Scripted, worker: DccfProcess) -> None:
+    missing_bundle = run_dockerfile.signature((), {"bundle": str(uuid4())}, immutable=True)
+    result = scripted().apply_async(link=missing_bundle)
+    assert result.get(timeout=PATIENCE)["state"] == "succeeded"
+    wait_for("the worker to try", lambda: "there is no bundle" in worker.log_text())
+    assert continuation_is_pending(result.id)
+
+
 def continuation_is_pending(job_id: str) -> Any:
     with app.database.begin() as tx:
         statement = text("SELECT continuation_pending FROM job WHERE id = :id")
