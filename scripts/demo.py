@@ -52,7 +52,8 @@ def busybox() -> None:
     """Make sure that the machine's Docker daemon has the image busybox."""
     from dccf.local import busybox as image
 
-    print(f"  busybox is {image.ensure(os.environ.get('DOCKER_HOST') or 'unix:///var/run/docker.sock', 60)}")
+    docker_url = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    print(f"  busybox is {image.ensure(docker_url, timeout_seconds=60)}")
 
 
 if __name__ == "__main__":
