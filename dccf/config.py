@@ -123,7 +123,7 @@ class Settings(BaseModel):
     retry_backoff_seconds: float = Field(2, ge=0, description="Wait before the second attempt; doubles each time.")
     retry_backoff_max_seconds: float = Field(300, ge=0, description="Longest wait between two attempts.")
     hint_resend_seconds: float = Field(
-        600, ge=1, description="A queued job's hint is sent again after this long; doubles each time."
+        600, ge=1, description="A queued job's hint is sent again after this long; doubles each time, up to 15 min."
     )
     hints_outstanding: int = Field(
         32, ge=1, description="Least number of hints in the broker per queue; twice the live slots if that is more."
