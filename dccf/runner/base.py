@@ -150,4 +150,4 @@ class Runner(Protocol):
         """Remove everything this attempt made. Safe at any time, any number of times, from any process."""
 
     def attempts(self, worker: str) -> list[AttemptRef]:
-        """List the attempts of this worker that still have a container, running or not."""
+        """List the attempts of this worker that still have anything here: a container, a volume, an image."""

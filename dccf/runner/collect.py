@@ -27,7 +27,7 @@ _ENTRIES_PER_FILE = 5
 #: What is read off the stream at most only to be thrown away, so that smaller files behind it are kept.
 _SKIP_BYTES = 1 << 30
 #: Longest path that is kept; an index of the store takes no more than some 2.7 kB.
-MAX_PATH_BYTES = 1024
+MAX_PATH_BYTES = 2048
 _CHUNK_BYTES = 1 << 18
 _PERMISSIONS = 0o777
 _LOOKS_ESCAPED = re.compile("%(?=[0-9A-Fa-f]{2})")

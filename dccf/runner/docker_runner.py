@@ -120,14 +120,13 @@ class DockerRunner:
             raise EngineUnavailable(f"The Docker daemon does not remove an attempt: {error}") from error
 
     def attempts(self, worker: str) -> list[AttemptRef]:
-        """List the attempts that still have a container; see :meth:`dccf.runner.base.Runner.attempts`."""
+        """List the attempts that still have something here; see :meth:`dccf.runner.base.Runner.attempts`."""
         wanted = {translation.MANAGED_LABEL: "true", translation.WORKER_LABEL: worker}
         try:
-            listed = self._engine.containers(wanted)
+            found = [translation.attempt_of(names, labels) for names, labels in self._engine.named(wanted)]
         except Refused as error:
-            raise EngineUnavailable(f"The Docker daemon does not list containers: {error}") from error
-        found = (translation.attempt_of(item.get("Names") or (), item.get("Labels") or {}) for item in listed)
-        return [attempt for attempt in found if attempt is not None]
+            raise EngineUnavailable(f"The Docker daemon does not list its objects: {error}") from error
+        return list(dict.fromkeys(attempt for attempt in found if attempt is not None))
 
     def _known_capabilities(self) -> Capabilities:
         if self._capabilities is None:

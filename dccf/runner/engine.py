@@ -178,6 +178,17 @@ class Engine:
             else:
                 return
 
+    def named(self, labels: Mapping[str, str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+        """Yield the names and labels of all containers, volumes and tagged images that carry all these labels."""
+        wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        with mapped_errors():
+            found = [(item.get("Names"), item.get("Labels")) for item in self.containers(labels)]
+            volumes = self.client.volumes(filters=wanted).get("Volumes") or []
+            found += [([item["Name"]], item.get("Labels")) for item in volumes]
+            found += [(item.get("RepoTags"), item.get("Labels")) for item in self.client.images(filters=wanted)]
+        for names, labels_found in found:
+            yield list(names or ()), dict(labels_found or {})
+
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""
         with _absent_is_fine(), mapped_errors():

@@ -59,16 +59,17 @@ def labels_of(attempt: AttemptRef) -> dict[str, str]:
 
 
 def attempt_of(names: Sequence[str], labels: dict[str, str]) -> AttemptRef | None:
-    """Tell whose container this is, or ``None`` when it is none of ours.
+    """Tell whose container, volume or image this is, or ``None`` when it is none of ours.
 
     Labels alone prove nothing: an image can bring its own, and a build's helper containers inherit
-    those. The name is given by us only.
+    those. The names (with the daemon's ``/`` before those of containers) are given by us only.
     """
     try:
         attempt = AttemptRef(UUID(labels[JOB_LABEL]), int(labels[FENCE_LABEL]), labels[WORKER_LABEL])
     except (KeyError, ValueError):
         return None
-    return attempt if f"/{name_of(attempt)}" in names else None
+    given = {f"/{name_of(attempt)}", f"/{helper_name_of(attempt)}", name_of(attempt), tag_of(attempt)}
+    return attempt if given & set(names) else None
 
 
 def container_config(attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from dccf.models import Stream
+from dccf.runner import spec as translation
 from dccf.runner.docker_runner import DockerRunner
 from dccf.runner.engine import Engine
 from tests.integration.hostile.conftest import MakePlay, objects_of
@@ -65,3 +66,27 @@ def test_20_attempts_of_all_kinds_leave_nothing(play: MakePlay, engine: Engine) 
 
     assert before == objects_of(engine)
     assert not attempt.sink.data(Stream.STDOUT)
+
+
+def test_an_image_without_a_container_is_found_by_the_sweep(play: MakePlay) -> None:
+    attempt = play()
+    attempt.build("FROM busybox\nCMD true")
+    worker = attempt.attempt.worker
+
+    assert attempt.attempt in attempt.runner.attempts(worker)
+    attempt.runner.remove(attempt.attempt)
+    assert attempt.attempt not in attempt.runner.attempts(worker)
+
+
+def test_a_helper_container_that_was_left_is_found_by_the_sweep(play: MakePlay, engine: Engine) -> None:
+    attempt = play()
+    attempt.build("FROM busybox\nCMD true")
+    client = engine.client
+    client.create_container(
+        "busybox", name=translation.helper_name_of(attempt.attempt), labels=translation.labels_of(attempt.attempt)
+    )
+    client.remove_image(translation.tag_of(attempt.attempt))
+
+    assert attempt.runner.attempts(attempt.attempt.worker) == [attempt.attempt]
+    attempt.runner.remove(attempt.attempt)
+    assert attempt.runner.attempts(attempt.attempt.worker) == []
