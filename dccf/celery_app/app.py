@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import KombuError
 
 from dccf import config
 from dccf.celery_app import conf
@@ -38,6 +39,12 @@ class DccfCelery(Celery):
     def database(self) -> Database:
         """The PostgreSQL that the settings name."""
         return Database(self.settings.database_url)
+
+    @cached_property
+    def broker_errors(self) -> tuple[type[Exception], ...]:
+        """What publishing raises when the broker is away or refuses a message."""
+        transport = self.connection_for_write().transport
+        return (KombuError, OSError, *transport.connection_errors, *transport.channel_errors)
 
     def _task_from_fun(self, *args: Any, **kwargs: Any) -> Any:
         # A task whose making fails half-way (a setting is missing) would stay half-made in the registry.

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
-from kombu.exceptions import KombuError
-
 from dccf import errors
 from dccf.celery_app import messages
 from dccf.celery_app.app import DccfCelery
@@ -26,24 +24,22 @@ _AWAY_AFTER = 2
 @contextmanager
 def mapped_errors(app: DccfCelery) -> Iterator[None]:
     """Turn the transport's ways of saying that the broker is away into one error."""
-    transport = app.connection_for_write().transport
     try:
         yield
-    except (KombuError, OSError, *transport.connection_errors, *transport.channel_errors) as error:
+    except app.broker_errors as error:
         raise errors.BrokerUnavailable(
             f"the broker {app.connection_for_write().as_uri()} cannot be reached: {error}"
         ) from error
 
 
-def send(app: DccfCelery, due: Sequence[Hint]) -> None:
-    """Send hints.
+def send(app: DccfCelery, hint: Hint) -> None:
+    """Send a hint.
 
     Raises:
-        BrokerUnavailable: the broker is away; some of the hints may have been sent.
+        BrokerUnavailable: the broker is away, or refuses the message.
     """
     with mapped_errors(app), app.producer_or_acquire() as producer:
-        for hint in due:
-            messages.publish(app, producer, hint)
+        messages.publish(app, producer, hint)
 
 
 def first(app: DccfCelery, database: Database, settings: Settings, job_id: UUID) -> None:
@@ -70,7 +66,7 @@ def _send_or_put_back(app: DccfCelery, database: Database, taken: Sequence[Hint]
     in_a_row = 0
     for number, hint in enumerate(taken):
         try:
-            send(app, [hint])
+            send(app, hint)
             in_a_row = 0
         except errors.BrokerUnavailable as error:
             log.warning("the hint of job %s waits in PostgreSQL: %s", hint.job_id, error)

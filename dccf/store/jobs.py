@@ -146,12 +146,6 @@ def find_by_prefix(tx: Connection, prefix: str, owner: str | None, limit: int = 
     return list(tx.execute(statement, {"prefix": f"{prefix}%"}).scalars())
 
 
-def count_by_state(tx: Connection) -> dict[JobState, int]:
-    """Count the jobs in every state that has any."""
-    rows = tx.execute(select(job.c.state, func.count()).group_by(job.c.state))
-    return {JobState(state): count for state, count in rows}
-
-
 def claim(
     tx: Connection, job_id: UUID, lease_owner: str, worker: str, lease_seconds: float, message: str
 ) -> Job | None:

@@ -49,7 +49,7 @@ class Keeper:
         ]
 
     def start(self) -> None:
-        """Take over from an earlier life of this worker, then go on in threads."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -87,7 +87,7 @@ class Keeper:
                 listener = listener or Listener(self._context.database, channels.CANCEL_REQUESTED)
                 asked = {payload for _, payload in listener.wait(POLL_SECONDS)}
                 self._tick(asked)
-            except Exception as error:
+            except Exception as error:  # without this thread all jobs of the worker would be lost
                 log.warning("leases cannot be renewed: %s", error, exc_info=not isinstance(error, errors.DccfError))
                 if listener is not None:
                     listener.close()

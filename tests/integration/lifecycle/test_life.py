@@ -343,10 +343,10 @@ def test_a_hint_that_the_broker_refuses_holds_no_other_up(
     submitted = [submit_job().id for _ in range(5)]
     sent: list[UUID] = []
 
-    def send(app: object, due: list[Hint]) -> None:
-        if due[0].job_id == submitted[1]:
+    def send(app: object, hint: Hint) -> None:
+        if hint.job_id == submitted[1]:
             raise errors.BrokerUnavailable("too large")
-        sent.append(due[0].job_id)
+        sent.append(hint.job_id)
 
     monkeypatch.setattr(dispatch, "send", send)
     dispatch.due(DccfCelery("test"), database, settings)

@@ -146,7 +146,8 @@ def test_a_doubled_hint_runs_nothing_twice(scripted: Scripted, job_of: JobOf) ->
     result = scripted(sleep_seconds=1).delay()
     with app.database.begin() as tx:
         message = tx.execute(text("SELECT celery_message FROM job WHERE id = :id"), {"id": result.id}).scalar_one()
-    dispatch.send(app, [Hint(UUID(result.id), "default", message, 1)] * 5)
+    for _ in range(5):
+        dispatch.send(app, Hint(UUID(result.id), "default", message, 1))
     result.get(timeout=PATIENCE)
     wait_for(
         "the broker to be empty", lambda: not list(Path(app.settings.broker_folder or "").glob("*/*default.msg"))
