@@ -5,14 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dccf.local.kafka import (
-    JavaMissingError,
-    KafkaCluster,
-    KafkaDownloadError,
-    default_cache_dir,
-    ensure_jars,
-    require_java,
-)
+from dccf.local.kafka import KafkaCluster
+from dccf.local.kafka_errors import JavaMissingError, KafkaDownloadError
+from dccf.local.kafka_install import default_cache_dir, ensure_jars, require_java
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dccf.local.kafka import (
-    HOST,
-    JavaMissingError,
-    KafkaCluster,
-    KafkaDownloadError,
-    PortInUseError,
-    ensure_jars,
-    require_java,
-)
+from dccf.local.kafka import KafkaCluster
+from dccf.local.kafka_errors import JavaMissingError, KafkaDownloadError, PortInUseError
+from dccf.local.kafka_install import ensure_jars, require_java
+from dccf.local.kafka_node import HOST
 
 from .waiting import wait_until
 
