@@ -126,7 +126,13 @@ class Settings(BaseModel):
         600, ge=1, description="A queued job's hint is sent again after this long; doubles each time, up to 15 min."
     )
     hints_outstanding: int = Field(
-        32, ge=1, description="Least number of hints in the broker per queue; twice the live slots if that is more."
+        32, ge=1, description="Hints in the broker per queue while no worker of it is alive; then one a slot."
+    )
+    owner_running_limit: int | None = Field(
+        None, ge=0, description="Jobs of one owner that run at once, where the owner has no limit of their own."
+    )
+    owner_queued_limit: int | None = Field(
+        10_000, ge=0, description="Jobs of one owner that wait at once, where the owner has no limit of their own."
     )
     sweep_seconds: float = Field(1, ge=0.1, description="How often the controller's loop looks at the database.")
 

@@ -5,6 +5,7 @@
     ├── InvalidRequest           what was asked for cannot be done as asked; names the fields
     │   └── IdempotencyMismatch  an idempotency key came again with another request
     ├── NotFound                 there is no such job, file, bundle or token
+    ├── LimitReached             the owner has as much as they may have; later there is room again
     ├── Conflict                 the thing is in a state that does not allow this
     ├── NotAuthenticated         no token, or one that is not valid
     ├── NotAllowed               a valid token that may not do this
@@ -63,6 +64,10 @@ class NotFound(DccfError):
 
 class Conflict(DccfError):
     """Raised when the state of a thing does not allow what was asked."""
+
+
+class LimitReached(DccfError):
+    """Raised when an owner has as many jobs as they may have; the same request may work later."""
 
 
 class NotAuthenticated(DccfError):

@@ -226,6 +226,23 @@ class Job(Frozen):
     finished_at: datetime | None = None
 
 
+class OwnerLimits(Frozen):
+    """How much one owner may have at once; ``None`` is no limit."""
+
+    running: int | None = Field(None, ge=0, description="Jobs that workers hold at once.")
+    queued: int | None = Field(None, ge=0, description="Jobs that wait at once.")
+
+
+class OwnerUsage(Frozen):
+    """What an owner has at this moment, and may have."""
+
+    owner: str
+    limits: OwnerLimits = Field(description="The limits that count: the owner's own, else the defaults.")
+    own: OwnerLimits = Field(description="What an administrator set for this owner; null is the default.")
+    running: int
+    queued: int
+
+
 class Attempt(Frozen):
     """One claim of a job by a worker."""
 

@@ -83,6 +83,16 @@ def visible_owner() -> str | None:
     return None if identity().is_admin else identity().owner
 
 
+def require_admin() -> None:
+    """Make sure that an administrator is asking.
+
+    Raises:
+        NotAllowed: it is somebody else.
+    """
+    if not identity().is_admin:
+        raise errors.NotAllowed("this needs an administrator's token")
+
+
 def find_job(text: str) -> Job:
     """Get a job by its id or an unambiguous beginning of it.
 

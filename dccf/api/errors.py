@@ -40,6 +40,7 @@ KINDS: Mapping[type[DccfError], Kind] = {
     errors.IdempotencyMismatch: Kind(422, "idempotency_mismatch"),
     errors.NotFound: Kind(404, "not_found"),
     errors.Conflict: Kind(409, "conflict"),
+    errors.LimitReached: Kind(429, "limit_reached"),
     errors.NotAuthenticated: Kind(401, "not_authenticated"),
     errors.NotAllowed: Kind(403, "not_allowed"),
     errors.StoreUnavailable: Kind(503, "store_unavailable", "the database cannot be reached; try again shortly"),
@@ -76,7 +77,7 @@ def problem(status: int, code: str, detail: str, fields: tuple[FieldError, ...] 
 def respond(status: int, code: str, detail: str, fields: tuple[FieldError, ...] = ()) -> Response:
     """Answer with a problem."""
     response = Response(json.dumps(problem(status, code, detail, fields)), status, content_type=MEDIA_TYPE)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="dccf"'

@@ -14,7 +14,18 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from dccf.api import queries
 from dccf.api.answers import JSON
 from dccf.api.errors import MEDIA_TYPE
-from dccf.models import Artifact, Attempt, BundleFile, Frozen, Job, JobEvent, JobSpec, JobState
+from dccf.models import (
+    Artifact,
+    Attempt,
+    BundleFile,
+    Frozen,
+    Job,
+    JobEvent,
+    JobSpec,
+    JobState,
+    OwnerLimits,
+    OwnerUsage,
+)
 from dccf.store.fleet import WorkerInfo
 
 bp = APIBlueprint("openapi", __name__, enable_openapi=False)
@@ -58,6 +69,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     Artifact,
     BundleFile,
     WorkerInfo,
+    OwnerLimits,
+    OwnerUsage,
     Problem,
 )
 
@@ -75,6 +88,8 @@ _ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
     "GET /v1/jobs/{job_id}/artifacts/{path}": ("200", "application/octet-stream", None, False),
     "GET /v1/jobs/{job_id}/artifacts.tar": ("200", "application/x-tar", None, False),
     "GET /v1/workers": ("200", JSON, "WorkerInfo", True),
+    "GET /v1/limits": ("200", JSON, "OwnerUsage", True),
+    "PUT /v1/limits/{owner}": ("200", JSON, "OwnerUsage", False),
 }
 _FURTHER_ANSWERS: dict[str, dict[str, str]] = {
     "POST /v1/jobs/{job_id}:cancel": {"202": "Its worker was told to stop it."},
@@ -87,6 +102,7 @@ _QUERIES: dict[str, type[Frozen]] = {
     "GET /getJobStatus": queries.AliasQuery,
     "GET /getResultingFiles": queries.AliasQuery,
 }
+_BODIES = {"PUT /v1/limits/{owner}": "OwnerLimits"}
 _LEFT_OUT = frozenset({"title", "description", "default"})
 _PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
 
@@ -127,6 +143,8 @@ def complete(made: dict[str, Any] | str) -> dict[str, Any] | str:
 def _complete_operation(key: str, path: str, operation: dict[str, Any]) -> None:
     if path not in _PUBLIC_PATHS:
         operation["security"] = [{"token": []}]
+    if key in _BODIES:
+        operation["requestBody"] = {"required": True, "content": {JSON: _content(_BODIES[key], is_list=False)}}
     if key in _QUERIES:
         operation["parameters"] = [*operation.get("parameters", ()), *_query_parameters(_QUERIES[key])]
     responses = operation.setdefault("responses", {})

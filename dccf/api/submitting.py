@@ -57,12 +57,14 @@ def submit_job(services: Services, asker: Identity, intake: Intake, spec: JobSpe
 
     Raises:
         IdempotencyMismatch: the key was used with another request.
+        LimitReached: the owner has as many jobs waiting as they may.
         StoreUnavailable: PostgreSQL is away; nothing was submitted, or the same key will tell.
     """
     job_id = new_job_id()
     with services.database.begin() as tx:
         submitted = submit(
             tx,
+            services.settings,
             NewJob(
                 id=job_id,
                 owner=asker.owner,

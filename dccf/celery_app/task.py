@@ -77,6 +77,7 @@ class JobTask(Task):
         Raises:
             InvalidRequest: an option, a name or a file is not allowed.
             Conflict: the id is taken.
+            LimitReached: the owner has as many jobs waiting as they may.
             StoreUnavailable: PostgreSQL is away; nothing was submitted.
         """
         if self.app.conf.task_always_eager:
@@ -158,8 +159,9 @@ class JobTask(Task):
                 message=f"waits for a worker on queue {spec.queue}",
                 idempotency_key=key,
                 request_hash=intake.request_hash(spec) if intake else None,
+                is_admitted=bool(self.app.current_worker_task),
             )
-            return submit(tx, new)
+            return submit(tx, self.app.settings, new)
 
     def _stored_bundle(self, bundle: str, given: Mapping[str, Any]) -> tuple[str, JobSpec, UUID]:
         bundle_id = parse_job_id(bundle)

@@ -11,6 +11,7 @@ OK = 0
 FAILURE = 1
 USAGE = 2
 API_UNREACHABLE = 69
+LIMIT_REACHED = 75
 NOT_AUTHENTICATED = 77
 TIMED_OUT = 124
 NO_CONTAINER = 125
@@ -21,6 +22,7 @@ _BY_ERROR: tuple[tuple[type[DccfError], int], ...] = (
     (errors.ConfigError, USAGE),
     (errors.NotAuthenticated, NOT_AUTHENTICATED),
     (errors.NotAllowed, NOT_AUTHENTICATED),
+    (errors.LimitReached, LIMIT_REACHED),
     (errors.ApiUnavailable, API_UNREACHABLE),
     (errors.StoreUnavailable, API_UNREACHABLE),
     (errors.BrokerUnavailable, API_UNREACHABLE),

@@ -8,7 +8,7 @@ import sys
 import click
 
 import dccf
-from dccf.cli import doctor, exits, files, jobs, output, run, servers
+from dccf.cli import doctor, exits, files, jobs, limits, output, run, servers
 from dccf.errors import DccfError
 
 
@@ -37,6 +37,7 @@ for _command in (
     jobs.history,
     jobs.inspect,
     jobs.workers,
+    limits.limits,
     servers.token,
     servers.up,
     servers.api,

@@ -18,7 +18,7 @@ from dccf.client.http import Http
 from dccf.client.job import JobHandle
 from dccf.client.multipart import Body
 from dccf.client.pack import Files, pack
-from dccf.models import Job, JobState
+from dccf.models import Job, JobState, OwnerLimits, OwnerUsage
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,19 @@ class Client:
         """List the workers as they describe themselves."""
         items: list[dict[str, Any]] = self._http.get_json("/v1/workers")["items"]
         return items
+
+    def limits(self) -> tuple[OwnerUsage, ...]:
+        """List what owners have and may have: all for an administrator, else the asker."""
+        return tuple(OwnerUsage.model_validate(item) for item in self._http.get_json("/v1/limits")["items"])
+
+    def set_limits(self, owner: str, own: OwnerLimits) -> OwnerUsage:
+        """Set an owner's limits; what is ``None`` is as the settings say.
+
+        Raises:
+            NotAllowed: the token is no administrator's.
+        """
+        body = own.model_dump(mode="json")
+        return OwnerUsage.model_validate(self._http.send("PUT", f"/v1/limits/{quote(owner, safe='')}", json=body))
 
     def readiness(self) -> dict[str, Any]:
         """Ask whether everything is there that the service needs."""

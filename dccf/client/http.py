@@ -33,6 +33,7 @@ ERRORS_BY_CODE: Mapping[str, type[DccfError]] = {
     "idempotency_mismatch": errors.IdempotencyMismatch,
     "not_found": errors.NotFound,
     "conflict": errors.Conflict,
+    "limit_reached": errors.LimitReached,
     "not_authenticated": errors.NotAuthenticated,
     "not_allowed": errors.NotAllowed,
     "store_unavailable": errors.StoreUnavailable,

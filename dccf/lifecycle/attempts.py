@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from dccf import errors
 from dccf.config import Settings
-from dccf.lifecycle import channels, transitions
+from dccf.lifecycle import channels, hints, owners, transitions
 from dccf.lifecycle.endings import Ending, settle
 from dccf.models import Job, JobState, StopCause
 from dccf.store import history, jobs
@@ -33,15 +33,22 @@ class Holder:
     lease_owner: str
 
 
-def claim(database: Database, job_id: UUID, holder: Holder, lease_seconds: float) -> tuple[Lease, Job] | None:
+def claim(database: Database, settings: Settings, job_id: UUID, holder: Holder) -> tuple[Lease, Job] | None:
     """Take a queued job that may start now, under a lease; ``None`` when it is not to be had.
 
     Raises:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
+        waiting = jobs.get(tx, job_id)
+        if waiting is None or waiting.state is not JobState.QUEUED:
+            return None
+        why = owners.why_not_running(tx, settings, waiting.owner)
+        if why is not None:
+            hints.hold(tx, job_id, why, 0)
+            return None
         message = f"worker {holder.worker} builds the image"
-        job = jobs.claim(tx, job_id, holder.lease_owner, holder.worker, lease_seconds, message)
+        job = jobs.claim(tx, job_id, holder.lease_owner, holder.worker, settings.lease_seconds, message)
         if job is None:
             return None
         history.open_attempt(tx, job.id, job.fence, holder.worker)

@@ -2,45 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from dccf.config import Settings
-from dccf.lifecycle import channels
+from dccf.lifecycle import channels, owners
 from dccf.models import JobState
-from dccf.store import fleet, history, jobs, outbox
+from dccf.store import backlog, fleet, history, jobs, limits, outbox
+from dccf.store.backlog import InFlight, Lane
 from dccf.store.database import Database
 from dccf.store.outbox import Hint
 
-#: Hints that one call takes, so that one transaction stays short.
+#: Hints that one call takes, and rows it looks at to choose them, so that one transaction stays short.
 BATCH = 200
+_LOOK_AT = 2000
 #: A hint that could not be sent is tried again after this long.
 RETRY_SECONDS = 5
+#: A hint out for so long while a worker of its queue has a free slot is taken for lost.
+UNANSWERED_SECONDS = 15.0
 
 
 def take_first(database: Database, settings: Settings, job_id: UUID) -> list[Hint]:
     """Take the first hint of a job just submitted, if its queue has room; the controller sends the others.
 
+    It does not pass others that wait already, and does not wait for whoever just counts.
+
     Raises:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        return outbox.take_first(tx, job_id, settings.hint_resend_seconds, settings.hints_outstanding)
+        job = jobs.get(tx, job_id)
+        if job is None or not backlog.try_lock(tx, [job.spec.queue]):
+            return []
+        queue, lane = job.spec.queue, (job.spec.queue, job.owner)
+        if backlog.is_any_due(tx, queue, job_id):
+            return []
+        in_flight = backlog.count_in_flight(tx)
+        room = _room(settings, fleet.count_slots(tx), in_flight, queue)
+        allowed = _allowed(tx, settings, in_flight, [lane])
+        if room < 1 or allowed[job.owner] < 1:
+            return []
+        return outbox.take(tx, [job_id], settings.hint_resend_seconds)
 
 
 def take_due(database: Database, settings: Settings) -> list[Hint]:
-    """Take hints that are due and that their queues have room for.
+    """Take hints that are due: again for jobs that wait too long, and first ones that queues have room for.
 
     Raises:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        slots = fleet.count_slots(tx)
-        room = {
-            queue: max(settings.hints_outstanding, 2 * slots.get(queue, 0)) - sent
-            for queue, sent in outbox.count_outstanding(tx).items()
-        }
-        return outbox.take_due(tx, settings.hint_resend_seconds, room, BATCH)
+        outbox.call_unanswered(tx, fleet.find_idle_queues(tx), UNANSWERED_SECONDS)
+        again = outbox.take_again(tx, settings.hint_resend_seconds, BATCH)
+    with database.begin() as tx:
+        return again + _take_first_hints(tx, settings)
+
+
+def _take_first_hints(tx: Connection, settings: Settings) -> list[Hint]:
+    """Choose under a lock per queue, so that two controllers do not both fill the same room."""
+    lanes = backlog.find_lanes(tx)
+    ours = backlog.try_lock(tx, {queue for queue, _ in lanes})
+    in_flight = backlog.count_in_flight(tx)
+    slots = fleet.count_slots(tx)
+    room = {queue: _room(settings, slots, in_flight, queue) for queue in ours}
+    open_lanes = [lane for lane in lanes if room.get(lane[0], 0) > 0]
+    allowed = _allowed(tx, settings, in_flight, open_lanes)
+    share = max(1, _LOOK_AT // max(1, len(open_lanes)))
+    wanted = {lane: min(share, room[lane[0]], allowed[lane[1]]) for lane in open_lanes if allowed[lane[1]] > 0}
+    chosen = choose(backlog.find_due(tx, wanted), in_flight, room, allowed)
+    return outbox.take(tx, chosen[:BATCH], settings.hint_resend_seconds)
+
+
+def _room(settings: Settings, slots: Mapping[str, int], in_flight: InFlight, queue: str) -> int:
+    """Say how many more hints a queue may have out.
+
+    One waits behind each slot that lives: what is out is served in its order, so more of it would
+    make a newcomer wait for more than one job's length.
+    """
+    return (slots.get(queue) or settings.hints_outstanding) - in_flight.hinted_in(queue)
+
+
+def _allowed(tx: Connection, settings: Settings, in_flight: InFlight, lanes: Sequence[Lane]) -> dict[str, int]:
+    """Say how many more jobs each owner may have on their way."""
+    names = {owner for _, owner in lanes}
+    own = limits.get_many(tx, names)
+    return {owner: owners.running_limit(settings, own.get(owner)) - in_flight.of_owner(owner) for owner in names}
+
+
+def choose(
+    due: Mapping[Lane, Sequence[UUID]], in_flight: InFlight, room: Mapping[str, int], allowed: Mapping[str, int]
+) -> list[UUID]:
+    """Pick jobs one by one, always from the owner who has the least on its way in that queue."""
+    left, may = Counter(room), Counter(allowed)
+    turns = [(in_flight.of_lane(lane), place, lane) for place, lane in enumerate(due)]
+    heapq.heapify(turns)
+    taken: Counter[Lane] = Counter()
+    chosen: list[UUID] = []
+    while turns:
+        on_its_way, place, lane = heapq.heappop(turns)
+        queue, owner = lane
+        if left[queue] < 1 or may[owner] < 1 or taken[lane] >= len(due[lane]):
+            continue
+        chosen.append(due[lane][taken[lane]])
+        left[queue] -= 1
+        may[owner] -= 1
+        taken[lane] += 1
+        heapq.heappush(turns, (on_its_way + 1, place, lane))
+    return chosen
 
 
 def put_back(database: Database, hints: Sequence[Hint]) -> None:
@@ -60,14 +132,19 @@ def decline(database: Database, job_id: UUID, why: str) -> None:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        job = jobs.lock(tx, job_id)
-        if job is None or job.state is not JobState.QUEUED:
-            return
-        outbox.put_back(tx, [job_id], RETRY_SECONDS)
-        if job.message != why:
-            jobs.set_message(tx, job_id, why)
-            history.add_event(tx, job_id, job.state, job.fence, why)
-            jobs.notify(tx, channels.JOB_CHANGED, str(job_id))
+        hold(tx, job_id, why, RETRY_SECONDS)
+
+
+def hold(tx: Connection, job_id: UUID, why: str, wait_seconds: float) -> None:
+    """Take a job's hint back, and say what keeps the job waiting; it is due again after the wait."""
+    job = jobs.lock(tx, job_id)
+    if job is None or job.state is not JobState.QUEUED:
+        return
+    outbox.put_back(tx, [job_id], wait_seconds)
+    if job.message != why:
+        jobs.set_message(tx, job_id, why)
+        history.add_event(tx, job_id, job.state, job.fence, why)
+        jobs.notify(tx, channels.JOB_CHANGED, str(job_id))
 
 
 def finish_continuation(database: Database, job_id: UUID, state: JobState) -> None:

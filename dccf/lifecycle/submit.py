@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from dccf import errors
-from dccf.lifecycle import channels
+from dccf.config import Settings
+from dccf.lifecycle import channels, owners
 from dccf.models import Job, JobState
 from dccf.store import history, jobs
 from dccf.store.jobs import NewJob
@@ -21,7 +22,7 @@ class Submitted:
     is_new: bool
 
 
-def submit(tx: Connection, new: NewJob) -> Submitted:
+def submit(tx: Connection, settings: Settings, new: NewJob) -> Submitted:
     """Make a queued job, or give the one that was made by the same request before.
 
     The same id again, or the same idempotency key of the same owner, is the same job: also when two
@@ -29,9 +30,12 @@ def submit(tx: Connection, new: NewJob) -> Submitted:
 
     Raises:
         Conflict: the id is another owner's job.
+        LimitReached: the owner has as many jobs waiting as they may.
         IdempotencyMismatch: the key was used with a different request.
     """
     if jobs.insert_new(tx, new):
+        if not new.is_admitted:
+            owners.check_queued(tx, settings, new.owner)
         history.add_event(tx, new.id, JobState.QUEUED, 0, f"submitted by {new.owner}")
         jobs.notify(tx, channels.JOB_CHANGED, str(new.id))
         jobs.notify(tx, channels.WORK_TO_DO, "")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from dccf.models import Frozen
-from dccf.store.tables import controller, worker
+from dccf.store.tables import controller, job, worker
 
 #: A heartbeat older than this belongs to a process that is gone.
 ALIVE_SECONDS = 30
@@ -76,6 +76,17 @@ def count_slots(tx: Connection) -> dict[str, int]:
             for queue in info.queues:
                 slots[queue] = slots.get(queue, 0) + info.slots
     return slots
+
+
+def find_idle_queues(tx: Connection) -> set[str]:
+    """List the queues of live workers that hold fewer jobs than they have slots."""
+    held = select(func.count()).where(job.c.worker == worker.c.name, job.c.lease_expires_at.is_not(None))
+    statement = select(worker.c.queues).where(
+        worker.c.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_SECONDS),
+        worker.c.message == "",
+        worker.c.slots > held.scalar_subquery(),
+    )
+    return {queue for row in tx.execute(statement) for queue in row.queues}
 
 
 def beat_controller(tx: Connection, controller_id: str, version: str) -> None:

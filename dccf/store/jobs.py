@@ -41,6 +41,8 @@ class NewJob:
     message: str
     idempotency_key: str | None = None
     request_hash: bytes | None = None
+    #: It goes on with a canvas whose first job was admitted; the owner's limit does not break it off half-way.
+    is_admitted: bool = False
 
 
 @dataclass(frozen=True)

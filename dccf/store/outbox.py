@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, text, true, update
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select, update
 
 from dccf.models import FINAL_STATES, JobState
 from dccf.store.jobs import seconds
@@ -29,50 +29,58 @@ class Hint:
     sent_before: int
 
 
-def take_due(tx: Connection, resend_seconds: float, room: Mapping[str, int], limit: int) -> list[Hint]:
-    """Pick hints that are due, fairly by owner, and note them as sent.
-
-    ``room`` says how many first hints each queue may still get; queues that it does not name get
-    none. A hint sent before, or the message of a finished job whose continuation is overdue, needs
-    no room: it is already counted or is no backlog. The next hint of the same job is due after
-    ``resend_seconds``, doubled for every hint before.
-    """
-    is_first = and_(job.c.state == JobState.QUEUED, job.c.hints == 0)
-    turn = func.row_number().over(
-        partition_by=(job.c.queue, job.c.owner, is_first), order_by=(job.c.hint_after, job.c.id)
-    )
+def take(tx: Connection, job_ids: Sequence[UUID], resend_seconds: float) -> list[Hint]:
+    """Note the first hints of jobs as sent, those that are still due."""
     due = (
-        select(job.c.id, job.c.queue, job.c.hint_after, is_first.label("is_first"), turn.label("turn"))
-        .where(job.c.hint_after <= func.now())
-        .cte("due")
-    )
-    place = func.row_number().over(
-        partition_by=(due.c.queue, due.c.is_first), order_by=(due.c.turn, due.c.hint_after, due.c.id)
-    )
-    placed = select(due, place.label("place")).cte("placed")
-    has_room = or_(
-        ~placed.c.is_first,
-        *[and_(placed.c.queue == queue, placed.c.place <= slots) for queue, slots in room.items()],
-    )
-    chosen = select(placed.c.id).where(has_room).order_by(placed.c.turn, placed.c.place).limit(limit)
-    locked = (
         select(job.c.id)
-        .where(job.c.id.in_(chosen.scalar_subquery()), job.c.hint_after <= func.now())
+        .where(
+            job.c.id.in_(job_ids), job.c.state == JobState.QUEUED, job.c.hints == 0, job.c.hint_after <= func.now()
+        )
         .with_for_update(skip_locked=True)
     )
-    return _note_hints(tx, job.c.id.in_(locked.scalar_subquery()), resend_seconds)
+    return _note_hints(tx, job.c.id.in_(due.scalar_subquery()), resend_seconds) if job_ids else []
 
 
-def take_first(tx: Connection, job_id: UUID, resend_seconds: float, room: int) -> list[Hint]:
-    """Note the first hint of one new job as sent, if it is due and its queue has room for it."""
-    outstanding = (
-        select(func.count())
-        .select_from(job.alias("other"))
-        .where(text("other.queue = job.queue AND other.state = 'queued' AND other.hints > 0"))
-        .scalar_subquery()
+def take_again(tx: Connection, resend_seconds: float, limit: int) -> list[Hint]:
+    """Note the next hints of jobs that still wait, or whose continuation is overdue, as sent.
+
+    They need no room in their queue: they are already counted, or are no backlog. The next hint of
+    the same job is due after ``resend_seconds``, doubled for every hint before.
+    """
+    due = (
+        select(job.c.id)
+        .where(
+            job.c.hint_after.is_not(None),
+            or_(job.c.state != JobState.QUEUED, job.c.hints > 0),
+            job.c.hint_after <= func.now(),
+        )
+        .order_by(job.c.hint_after)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
     )
-    due = and_(job.c.id == job_id, job.c.hints == 0, job.c.hint_after <= func.now(), outstanding < room)
-    return _note_hints(tx, due, resend_seconds)
+    return _note_hints(tx, job.c.id.in_(due.scalar_subquery()), resend_seconds)
+
+
+def call_unanswered(tx: Connection, queues: Collection[str], after_seconds: float) -> int:
+    """Make hints due again that nobody answered although a worker of their queue is idle; give their number.
+
+    The first wait is ``after_seconds``; it doubles with every hint of the same job.
+    """
+    if not queues:
+        return 0
+    wait = func.least(after_seconds * func.power(2, job.c.hints - 1), LONGEST_RESEND_SECONDS)
+    statement = (
+        update(job)
+        .where(
+            job.c.state == JobState.QUEUED,
+            job.c.hints > 0,
+            job.c.queue.in_(queues),
+            job.c.hint_after > func.now(),
+            job.c.hinted_at + seconds(wait) < func.now(),
+        )
+        .values(hint_after=func.now())
+    )
+    return int(tx.execute(statement).rowcount)
 
 
 def _note_hints(tx: Connection, which: ColumnElement[bool], resend_seconds: float) -> list[Hint]:
@@ -81,7 +89,7 @@ def _note_hints(tx: Connection, which: ColumnElement[bool], resend_seconds: floa
     statement = (
         update(job)
         .where(which)
-        .values(hints=job.c.hints + 1, hint_after=func.now() + wait)
+        .values(hints=job.c.hints + 1, hint_after=func.now() + wait, hinted_at=func.now())
         .returning(job.c.id, job.c.queue, job.c.celery_message, job.c.hints)
     )
     return [Hint(row.id, row.queue, row.celery_message, row.hints - 1) for row in tx.execute(statement)]
@@ -94,13 +102,6 @@ def put_back(tx: Connection, job_ids: Sequence[UUID], retry_seconds: float) -> N
         .where(job.c.id.in_(job_ids), job.c.hint_after.is_not(None))
         .values(hints=func.greatest(job.c.hints - 1, 0), hint_after=func.now() + seconds(retry_seconds))
     )
-
-
-def count_outstanding(tx: Connection) -> dict[str, int]:
-    """Count, per queue with queued jobs, the hints that the broker holds."""
-    outstanding = func.count(case((job.c.hints > 0, true())))
-    rows = tx.execute(select(job.c.queue, outstanding).where(job.c.state == JobState.QUEUED).group_by(job.c.queue))
-    return dict(rows.all())
 
 
 def finish_continuation(tx: Connection, job_id: UUID, state: JobState) -> None:

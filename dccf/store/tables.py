@@ -123,6 +123,7 @@ job = Table(
     Column("queue_timeout_seconds", Double),
     Column("hints", Integer, nullable=False, server_default="0"),
     _time("hint_after"),  # when the next hint may go out; NULL when none is wanted
+    _time("hinted_at"),  # when the last hint went out
     Column("idempotency_key", Text),
     Column("request_hash", LargeBinary),
     _time("created_at", default_now=True),
@@ -140,10 +141,18 @@ job = Table(
         "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="final_has_end"
     ),
 )
-Index("job_hint_after_idx", job.c.hint_after, postgresql_where=job.c.hint_after.is_not(None))
+# What is due is read in the order of one of these, a few rows each time, however many wait or have ended.
+_is_first = (job.c.state == "queued") & (job.c.hints == 0)
+Index("job_first_hint_idx", job.c.queue, job.c.owner, job.c.hint_after, job.c.id, postgresql_where=_is_first)
+Index(
+    "job_next_hint_idx",
+    job.c.hint_after,
+    postgresql_where=job.c.hint_after.is_not(None) & ((job.c.state != "queued") | (job.c.hints > 0)),
+)
 Index("job_lease_expires_at_idx", job.c.lease_expires_at, postgresql_where=job.c.lease_expires_at.is_not(None))
-Index("job_queued_idx", job.c.queue, job.c.owner, job.c.created_at, postgresql_where=job.c.state == "queued")
-Index("job_hinted_idx", job.c.queue, postgresql_where=(job.c.state == "queued") & (job.c.hints > 0))
+Index("job_active_idx", job.c.owner, job.c.queue, job.c.worker, postgresql_where=job.c.lease_expires_at.is_not(None))
+Index("job_queued_idx", job.c.owner, job.c.queue, postgresql_where=job.c.state == "queued")
+Index("job_hinted_idx", job.c.queue, job.c.owner, postgresql_where=(job.c.state == "queued") & (job.c.hints > 0))
 Index("job_owner_created_at_idx", job.c.owner, job.c.created_at, job.c.id)
 Index("job_created_at_idx", job.c.created_at, job.c.id)
 
@@ -212,6 +221,15 @@ api_token = Table(
     _time("expires_at"),
     _time("last_used_at"),
     _time("revoked_at"),
+)
+
+owner_limit = Table(
+    "owner_limit",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("running", Integer),  # NULL: as the settings say
+    Column("queued", Integer),
+    CheckConstraint("running >= 0 AND queued >= 0", name="not_negative"),
 )
 
 worker = Table(

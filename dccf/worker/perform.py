@@ -54,9 +54,7 @@ def _attempt(
         persist(lambda: hints.decline(worker.database, job_id, why), waiting)
         return None
     # The hint is gone when this returns: with PostgreSQL away it is better to wait than to wait for another hint.
-    claimed = persist(
-        lambda: attempts.claim(worker.database, job_id, worker.holder, worker.settings.lease_seconds), waiting
-    )
+    claimed = persist(lambda: attempts.claim(worker.database, worker.settings, job_id, worker.holder), waiting)
     if claimed is None:
         return _without_claim(task, worker, job_id, parents, call)
     lease, job = claimed

@@ -32,7 +32,7 @@ class Attempt:
 
     @classmethod
     def claim(cls, database: Database, settings: Settings, job_id: UUID | str) -> Attempt:
-        claimed = attempts.claim(database, UUID(str(job_id)), HOLDER, 60)
+        claimed = attempts.claim(database, settings, UUID(str(job_id)), HOLDER)
         assert claimed is not None
         return cls(database, settings, *claimed)
 

@@ -49,7 +49,7 @@ def submit_job(database: Database, settings: Settings) -> SubmitJob:
                 "message": "waits",
                 "request_hash": intake.request_hash(job_spec),
             }
-            return submit(tx, NewJob(**{**values, **fields})).job
+            return submit(tx, settings, NewJob(**{**values, **fields})).job
 
     return submit_one
 

@@ -31,8 +31,9 @@ FAILED = Ending(JobState.FAILED, "ended with exit code 3", Reason.EXIT_NONZERO, 
 LOST = Ending(JobState.FAILED, "the daemon went away", Reason.DAEMON_ERROR)
 
 
-def claimed(database: Database, job_id: UUID, holder: Holder, lease_seconds: float = 45) -> Lease:
-    claim = attempts.claim(database, job_id, holder, lease_seconds)
+def claimed(database: Database, settings: Settings, job_id: UUID, holder: Holder, lease_seconds: float = 45) -> Lease:
+    lasting = settings.model_copy(update={"lease_seconds": lease_seconds})
+    claim = attempts.claim(database, lasting, job_id, holder)
     assert claim is not None
     return claim[0]
 
@@ -47,7 +48,7 @@ def test_a_job_goes_from_queued_to_succeeded_and_its_history_tells_it(
     database: Database, settings: Settings, submit_job: SubmitJob, get_job: GetJob, me: Holder
 ) -> None:
     job = submit_job()
-    lease = collecting(database, claimed(database, job.id, me))
+    lease = collecting(database, claimed(database, settings, job.id, me))
     attempts.finish(database, settings, lease, DONE)
 
     ended = get_job(job.id)
@@ -110,15 +111,17 @@ def test_ending_follows_the_table_of_transitions(
 
 @pytest.mark.parametrize("source", list(JobState))
 def test_only_a_queued_job_can_be_claimed(
-    database: Database, submit_job: SubmitJob, me: Holder, source: JobState
+    database: Database, settings: Settings, submit_job: SubmitJob, me: Holder, source: JobState
 ) -> None:
     job = submit_job()
     put_in_state(database, job.id, source)
-    claim = attempts.claim(database, job.id, me, 45)
+    claim = attempts.claim(database, settings, job.id, me)
     assert (claim is not None) == (source is JobState.QUEUED)
 
 
-def test_two_workers_racing_for_one_job_500_times_never_both_win(database: Database, submit_job: SubmitJob) -> None:
+def test_two_workers_racing_for_one_job_500_times_never_both_win(
+    database: Database, settings: Settings, submit_job: SubmitJob
+) -> None:
     job = submit_job()
     holders = [Holder("one", "one/1"), Holder("two", "two/1")]
     barrier = threading.Barrier(2)
@@ -127,7 +130,7 @@ def test_two_workers_racing_for_one_job_500_times_never_both_win(database: Datab
     def race(number: int) -> None:
         for _ in range(500):
             barrier.wait()
-            wins[number].append(attempts.claim(database, job.id, holders[number], 45) is not None)
+            wins[number].append(attempts.claim(database, settings, job.id, holders[number]) is not None)
             if barrier.wait() == 0:  # one of the two puts the job back for the next round
                 with database.begin() as tx:
                     tx.execute(
@@ -148,9 +151,9 @@ def test_a_late_worker_writes_nothing_once_its_fence_has_passed(
     database: Database, settings: Settings, submit_job: SubmitJob, get_job: GetJob, me: Holder
 ) -> None:
     job = submit_job()
-    stale = claimed(database, job.id, me, lease_seconds=-1)
+    stale = claimed(database, settings, job.id, me, lease_seconds=-1)
     leases.expire(database, settings)
-    fresh = collecting(database, claimed(database, job.id, Holder("other", "other/1")))
+    fresh = collecting(database, claimed(database, settings, job.id, Holder("other", "other/1")))
 
     with pytest.raises(errors.FencePassed):
         attempts.advance(database, stale, JobState.RUNNING, "runs")
@@ -167,7 +170,7 @@ def test_a_lost_worker_costs_an_attempt_and_the_cap_ends_the_job(
 ) -> None:
     job = submit_job()
     for attempt in (1, 2, 3):
-        claimed(database, job.id, me, lease_seconds=-1)
+        claimed(database, settings, job.id, me, lease_seconds=-1)
         leases.expire(database, settings)
         expected = JobState.QUEUED if attempt < 3 else JobState.FAILED
         assert expected == get_job(job.id).state
@@ -182,9 +185,9 @@ def test_a_failure_of_the_jobs_own_is_final_unless_retries_were_asked_for(
     database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
 ) -> None:
     plain, patient = submit_job(), submit_job({"retries": 1})
-    first = attempts.finish(database, settings, claimed(database, plain.id, me), FAILED)
-    second = attempts.finish(database, settings, claimed(database, patient.id, me), FAILED)
-    third = attempts.finish(database, settings, claimed(database, patient.id, me), FAILED)
+    first = attempts.finish(database, settings, claimed(database, settings, plain.id, me), FAILED)
+    second = attempts.finish(database, settings, claimed(database, settings, patient.id, me), FAILED)
+    third = attempts.finish(database, settings, claimed(database, settings, patient.id, me), FAILED)
     assert [first.state, second.state, third.state] == [JobState.FAILED, JobState.QUEUED, JobState.FAILED]
     assert (third.reason, third.exit_code) == (Reason.EXIT_NONZERO, 3)
 
@@ -194,11 +197,11 @@ def test_a_retried_job_waits_and_says_so(
 ) -> None:
     patient = settings.model_copy(update={"retry_backoff_seconds": 60})
     job = submit_job()
-    queued = attempts.finish(database, patient, claimed(database, job.id, me), LOST)
+    queued = attempts.finish(database, patient, claimed(database, settings, job.id, me), LOST)
     assert "attempt 1 failed" in queued.message
     assert "attempt 2 starts in" in queued.message
     assert queued.run_after > datetime.now(UTC)
-    assert attempts.claim(database, job.id, me, 45) is None
+    assert attempts.claim(database, settings, job.id, me) is None
 
 
 def test_handing_a_job_back_counts_against_nothing(
@@ -206,18 +209,18 @@ def test_handing_a_job_back_counts_against_nothing(
 ) -> None:
     job = submit_job()
     back = attempts.finish(
-        database, settings, claimed(database, job.id, me), Ending(JobState.QUEUED, "the worker shut down")
+        database, settings, claimed(database, settings, job.id, me), Ending(JobState.QUEUED, "the worker shut down")
     )
     assert (back.state, back.failures, back.fence) == (JobState.QUEUED, 0, 1)
 
 
 def test_a_queued_job_is_cancelled_at_once_and_never_starts(
-    database: Database, submit_job: SubmitJob, me: Holder
+    database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
 ) -> None:
     job = submit_job()
     assert cancel.cancel(database, job.id, "ann").state == JobState.CANCELLED
     assert cancel.cancel(database, job.id, "ann").state == JobState.CANCELLED
-    assert attempts.claim(database, job.id, me, 45) is None
+    assert attempts.claim(database, settings, job.id, me) is None
 
 
 @pytest.mark.parametrize("ending", [DONE, FAILED, LOST])
@@ -225,15 +228,17 @@ def test_an_accepted_cancel_stands_whatever_the_container_did(
     database: Database, settings: Settings, submit_job: SubmitJob, me: Holder, ending: Ending
 ) -> None:
     job = submit_job()
-    lease = collecting(database, claimed(database, job.id, me))
+    lease = collecting(database, claimed(database, settings, job.id, me))
     assert cancel.cancel(database, job.id, "ann").cancel_requested
     assert {job.id} == cancel.find_requests(database, me)
     assert attempts.finish(database, settings, lease, ending).state == JobState.CANCELLED
 
 
-def test_a_cancel_is_noticed_at_the_next_move(database: Database, submit_job: SubmitJob, me: Holder) -> None:
+def test_a_cancel_is_noticed_at_the_next_move(
+    database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
+) -> None:
     job = submit_job()
-    lease = claimed(database, job.id, me)
+    lease = claimed(database, settings, job.id, me)
     cancel.cancel(database, job.id, "ann")
     with pytest.raises(errors.AttemptStopped):
         attempts.advance(database, lease, JobState.RUNNING, "runs")
@@ -243,7 +248,7 @@ def test_cancelling_what_has_ended_or_does_not_exist_says_so(
     database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
 ) -> None:
     job = submit_job()
-    attempts.finish(database, settings, claimed(database, job.id, me), FAILED)
+    attempts.finish(database, settings, claimed(database, settings, job.id, me), FAILED)
     with pytest.raises(errors.Conflict, match="already failed"):
         cancel.cancel(database, job.id, "ann")
     with pytest.raises(errors.NotFound):
@@ -256,15 +261,17 @@ def test_a_restarted_worker_takes_back_only_what_its_earlier_life_held(
     database: Database, settings: Settings, submit_job: SubmitJob, get_job: GetJob, me: Holder
 ) -> None:
     mine, others = submit_job(), submit_job()
-    claimed(database, mine.id, me)
-    claimed(database, others.id, Holder("other", "other/1"))
+    claimed(database, settings, mine.id, me)
+    claimed(database, settings, others.id, Holder("other", "other/1"))
     leases.release_earlier(database, settings, Holder("test-worker", "test-worker/2"))
     assert [get_job(mine.id).state, get_job(others.id).state] == [JobState.QUEUED, JobState.BUILDING]
 
 
-def test_leases_are_extended_only_for_who_holds_them(database: Database, submit_job: SubmitJob, me: Holder) -> None:
+def test_leases_are_extended_only_for_who_holds_them(
+    database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
+) -> None:
     job = submit_job()
-    claimed(database, job.id, me)
+    claimed(database, settings, job.id, me)
     assert {job.id} == leases.extend(database, me, [job.id], 45)
     assert set() == leases.extend(database, Holder("test-worker", "test-worker/2"), [job.id], 45)
 
@@ -273,7 +280,7 @@ def test_after_an_outage_nobody_is_lost_before_everybody_could_renew(
     database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
 ) -> None:
     job = submit_job()
-    claimed(database, job.id, me, lease_seconds=-1)
+    claimed(database, settings, job.id, me, lease_seconds=-1)
     assert leases.extend_all(database, 45) == 1
     assert leases.expire(database, settings) == []
 
@@ -357,7 +364,7 @@ def test_the_message_of_a_finished_job_is_sent_again_until_what_follows_it_was_s
     database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
 ) -> None:
     job = submit_job(has_continuation=True)
-    attempts.finish(database, settings, collecting(database, claimed(database, job.id, me)), DONE)
+    attempts.finish(database, settings, collecting(database, claimed(database, settings, job.id, me)), DONE)
     with database.begin() as tx:
         assert outbox.is_continuation_pending(tx, job.id)
         tx.execute(update(job_table).values(hint_after=text("now() - interval '1 s'")))

@@ -37,5 +37,5 @@ def submit_job_message(database: Database, settings: Settings) -> UUID:
             max_attempts=3,
             message="waits",
         )
-        submit(tx, new)
+        submit(tx, settings, new)
     return job_id

@@ -30,7 +30,7 @@ def test_an_attempt_that_nobody_runs_is_handed_back_when_seen_twice(
 ) -> None:
     context = WorkerContext(settings, database, FakeRunner(settings))
     keeper = Keeper(context, pause=lambda: None, resume=lambda: None)
-    attempts.claim(database, submit_job_message, context.holder, 45)
+    attempts.claim(database, settings, submit_job_message, context.holder)
 
     keeper._hand_back_strays()
     assert state_of(database, submit_job_message) == (JobState.BUILDING, 0)
@@ -43,7 +43,7 @@ def test_an_attempt_that_somebody_runs_is_left_alone(
 ) -> None:
     context = WorkerContext(settings, database, FakeRunner(settings))
     keeper = Keeper(context, pause=lambda: None, resume=lambda: None)
-    claimed = attempts.claim(database, submit_job_message, context.holder, 45)
+    claimed = attempts.claim(database, settings, submit_job_message, context.holder)
     assert claimed is not None
     context.board.begin(0, submit_job_message, claimed[0].fence)
 
