@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from dccf import errors
-from dccf.models import GIB, MIB, MemoryBytes, QueueName
+from dccf.models import GIB, MIB, MemoryBytes, QueueName, parse_memory
 
 PREFIX = "DCCF_"
 CONFIG_VARIABLE = "DCCF_CONFIG"
@@ -58,6 +58,8 @@ def default_state_folder() -> Path:
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 QueueList = Annotated[tuple[QueueName, ...], BeforeValidator(_split_commas)]
+#: A size that may be 0, which means: none at all.
+BudgetBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=0)]
 DatabaseUrl = Annotated[str, AfterValidator(normalise_database_url)]
 
 
@@ -145,6 +147,12 @@ class Settings(BaseModel):
     )
     pull_timeout_seconds: float = Field(300, gt=0, description="Longest pull of one base image.")
     image_limit_bytes: MemoryBytes = Field(4 * GIB, description="Largest image that a job may build.")
+    image_cache_bytes: BudgetBytes = Field(
+        10 * GIB, description="Disk for built images that are kept for jobs with the same files; `0` keeps none."
+    )
+    image_cache_seconds: float = Field(
+        7 * 86400, gt=0, description="A built image that was not used for this long is removed."
+    )
     pids_limit: int = Field(256, ge=8, description="Most processes in a job's container.")
     output_limit_bytes: MemoryBytes = Field(1 * GIB, description="Most that one job may leave in /output.")
     output_file_limit_bytes: MemoryBytes = Field(512 * MIB, description="Largest single file in /output.")

@@ -193,6 +193,9 @@ class JobSpec(Frozen):
     cpus: float = Field(1.0, ge=0.01, le=1024, description="CPU cores.")
     memory: MemoryBytes = Field(512 * MIB, description="Memory in bytes, or text like 512m.")
     network: Literal["none", "bridge"] = Field("none", description="Network of the running container.")
+    reuse_image: bool = Field(
+        True, description="Whether an image that the worker built of the same files for the same owner may be run."
+    )
     labels: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, max_length=50, description="Free key-value pairs to find jobs by."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import uuid
 from collections import defaultdict
@@ -29,7 +30,10 @@ def context_of(dockerfile: str | None, files: Mapping[str, bytes] | None = None)
     contents = dict(files or {})
     if dockerfile is not None:
         contents["Dockerfile"] = dockerfile.encode()
-    return [ContextFile(path, len(data), 0o644, [data]) for path, data in contents.items()]
+    return [
+        ContextFile(path, len(data), 0o644, [data], hashlib.sha256(data).hexdigest())
+        for path, data in contents.items()
+    ]
 
 
 class Sink:
@@ -71,6 +75,8 @@ class Play:
 
     def __init__(self, runner: Runner, **spec: object) -> None:
         self.runner = runner
+        #: Whose images may be reused; nobody's unless a test says so.
+        self.owner: str | None = None
         self.attempt = new_attempt()
         self.spec = JobSpec.model_validate(spec)
         self.sink = Sink()
@@ -80,7 +86,7 @@ class Play:
         return self.build_context(context_of(dockerfile, files))
 
     def build_context(self, context: Iterable[ContextFile]) -> str:
-        return self.runner.build(self.attempt, self.spec, context, self.sink, self.stop)
+        return self.runner.build(self.attempt, self.spec, context, self.sink, self.stop, self.owner)
 
     def run(self, image: str) -> Exit:
         return self.runner.run(self.attempt, self.spec, image, self.sink, self.stop)

@@ -29,6 +29,9 @@ from dccf.models import Job, JobState, Stream
 @click.option("--cpus", type=float, help="CPU cores.")
 @click.option("--memory", metavar="SIZE", help="Memory, like 512m or 2g.")
 @click.option("--network", type=click.Choice(["none", "bridge"]), help="Network of the container.")
+@click.option(
+    "--reuse-image/--rebuild", default=None, help="Whether an image built of the same files before will do."
+)
 @click.option("--queue", help="Queue whose workers may take the job.")
 @click.option("--retries", type=int, help="Further attempts when the job itself fails.")
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait for it.")

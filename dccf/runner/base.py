@@ -34,13 +34,15 @@ class ContextFile:
     """One file of the build context.
 
     ``path`` is relative, with ``/`` between segments, already checked (no ``..``, not absolute).
-    ``chunks`` yields exactly ``size`` bytes and can be iterated once.
+    ``chunks`` yields exactly ``size`` bytes and can be iterated once. ``sha256`` is the content's, in hex, where it
+    is known without reading.
     """
 
     path: str
     size: int
     mode: int
     chunks: Iterable[bytes]
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,19 @@ class Runner(Protocol):
         """
 
     def build(
-        self, attempt: AttemptRef, spec: JobSpec, context: Iterable[ContextFile], log: LogSink, stop: StopSignal
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        context: Iterable[ContextFile],
+        log: LogSink,
+        stop: StopSignal,
+        owner: str | None = None,
     ) -> str:
         """Build the image from a context that has a ``Dockerfile`` at its top, and give its id.
 
-        Output goes to ``build_stdout`` and ``build_stderr``. The context is streamed, never kept whole.
+        Output goes to ``build_stdout`` and ``build_stderr``. The context is streamed, never kept whole. An image that
+        was built before of the same files for the same owner may be given instead; never one of another owner, and
+        none at all without an owner.
 
         Raises:
             AttemptFailed: ``build_failed`` (the message names the line and the instruction),
@@ -151,3 +161,6 @@ class Runner(Protocol):
 
     def attempts(self, worker: str) -> list[AttemptRef]:
         """List the attempts of this worker that still have anything here: a container, a volume, an image."""
+
+    def tidy(self) -> None:
+        """Remove what is kept for later attempts and is not worth its room any more. For idle moments."""

@@ -15,13 +15,14 @@ from dccf.config import Settings
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import JobSpec, Reason, Stream
 from dccf.runner import collect as collecting
-from dccf.runner import endings, images, policy, watchdog
+from dccf.runner import endings, imagecache, images, policy, watchdog
 from dccf.runner import spec as translation
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink, OutputFile, StopSignal
 from dccf.runner.build import Build, BuildKitProgress, ClassicProgress, Progress, labelled
 from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole, tar_stream
 from dccf.runner.dockerfile import DockerfileError, Grammar
 from dccf.runner.engine import Engine, ImageFacts
+from dccf.runner.imagecache import ImageCache
 from dccf.runner.logs import LogReader
 from dccf.runner.probe import Capabilities, probe
 from dccf.runner.wire import EngineFault, Refused
@@ -43,6 +44,14 @@ class DockerRunner:
         self._settings = settings
         self._engine = Engine(settings.docker_url)
         self._capabilities: Capabilities | None = None
+        self._images = ImageCache(
+            self._engine,
+            settings.state_folder / "builds",
+            settings.image_cache_bytes,
+            settings.image_cache_seconds,
+        )
+        #: BuildKit's cache is dropped after each build; another process may have died before it did that.
+        self._may_have_build_cache = True
 
     def check(self) -> EngineInfo:
         """Ask the daemon who it is; see :meth:`dccf.runner.base.Runner.check`."""
@@ -50,7 +59,13 @@ class DockerRunner:
         return EngineInfo("docker", found.version, found.builder, found.warnings)
 
     def build(
-        self, attempt: AttemptRef, spec: JobSpec, context: Iterable[ContextFile], log: LogSink, stop: StopSignal
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        context: Iterable[ContextFile],
+        log: LogSink,
+        stop: StopSignal,
+        owner: str | None = None,
     ) -> str:
         """Check, pull and build; see :meth:`dccf.runner.base.Runner.build`.
 
@@ -70,11 +85,23 @@ class DockerRunner:
         bases = images.ensure(self._engine, checked.images, log, stop, self._settings.pull_timeout_seconds)
         for line, name, facts in bases:
             policy.check_triggers(name, line, facts.on_build)
-        image = self._build(
-            attempt, spec, checked, [f for f in files.values() if not ignored.ignores(f.path)], log, stop
-        )
-        self._check_image(image)
-        return image
+        sent = [file for file in files.values() if not ignored.ignores(file.path)]
+        key = None
+        if owner is not None and spec.reuse_image and self._images.is_on:
+            how = (capabilities.builder, self._settings.build_network)
+            key = imagecache.key_of(owner, checked.text, sent, (facts.id for _, _, facts in bases), how)
+        if key is None:
+            return self._build(attempt, spec, checked, sent, log, stop)
+        with self._images.building(key, stop, spec.build_timeout_seconds):
+            image = self._images.find(key)
+            if image is not None:
+                log.write(
+                    Stream.BUILD_STDOUT, b"this worker has built the same files before; the image is used again\n"
+                )
+                return image
+            image = self._build(attempt, spec, checked, sent, log, stop)
+            self._images.keep(key, image)
+            return image
 
     def run(self, attempt: AttemptRef, spec: JobSpec, image: str, log: LogSink, stop: StopSignal) -> Exit:
         """Run a built image to its end; see :meth:`dccf.runner.base.Runner.run`."""
@@ -114,8 +141,9 @@ class DockerRunner:
             capabilities = self._known_capabilities()
             if capabilities.builder == "classic":
                 self._remove_layers(attempt)
-            elif capabilities.is_exclusive:
+            elif capabilities.is_exclusive and self._may_have_build_cache:
                 self._engine.prune_build_cache()
+                self._may_have_build_cache = False
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove an attempt: {error}") from error
 
@@ -127,6 +155,13 @@ class DockerRunner:
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not list its objects: {error}") from error
         return list(dict.fromkeys(attempt for attempt in found if attempt is not None))
+
+    def tidy(self) -> None:
+        """Keep the kept images within their budget; see :meth:`dccf.runner.base.Runner.tidy`."""
+        try:
+            self._images.trim()
+        except Refused as error:
+            raise EngineUnavailable(f"The Docker daemon does not remove old images: {error}") from error
 
     def _known_capabilities(self) -> Capabilities:
         if self._capabilities is None:
@@ -163,7 +198,10 @@ class DockerRunner:
             progress = ClassicProgress(checked.dockerfile, log)
         sent = tar_stream([(DOCKERFILE, text.encode("utf-8", "surrogateescape"))], files, stop)
         parameters = translation.build_parameters(attempt, spec, self._settings, builder)
-        return Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
+        self._may_have_build_cache = True
+        image = Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
+        self._check_image(image)
+        return image
 
     def _remove_containers(self, attempt: AttemptRef) -> None:
         """Remove the containers and the volume.
@@ -187,23 +225,23 @@ class DockerRunner:
     def _remove_layers(self, attempt: AttemptRef) -> None:
         """Remove the layers and helper containers that a classic build left, children first.
 
-        The daemon itself clears away after a build that was cut off, at the same time.
+        The daemon itself clears away after a build that was cut off, at the same time. Layers below an image that
+        is kept have a name above them and stay.
         """
         labels = translation.labels_of(attempt)
         deadline = time.monotonic() + REMOVE_SECONDS
-        while left := self._engine.images(labels):
+        while left := self._engine.nameless_images(labels):
             for container in self._engine.containers(labels):
                 self._engine.remove_container(container["Id"])
-            refused = 0
             for image in left:
                 try:
                     self._engine.remove_image(image)
-                except Refused:
-                    refused += 1  # it has children, which go first
-            if refused == len(left):
-                if time.monotonic() > deadline:
-                    raise EngineUnavailable(f"The Docker daemon does not remove the layers of a build: {left}")
-                time.sleep(POLL_SECONDS)
+                except Refused as error:
+                    if time.monotonic() > deadline:
+                        raise EngineUnavailable(
+                            f"The Docker daemon does not remove a build's layers: {error}"
+                        ) from error
+                    time.sleep(POLL_SECONDS)
 
     def _check_image(self, image: str) -> None:
         facts = self._engine.image(image)

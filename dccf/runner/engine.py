@@ -32,6 +32,7 @@ ANSWER_SECONDS = 60.0
 #: Longest wait for a container that somebody else is removing.
 REMOVE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class ImageFacts:
     on_build: tuple[str, ...] = ()
     has_command: bool = True
     tags: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    #: When one of its tags was set last.
+    tagged_at: datetime = _NEVER
 
 
 @contextlib.contextmanager
@@ -199,11 +203,12 @@ class Engine:
         with _absent_is_fine(), mapped_errors():
             self.client.remove_image(name)
 
-    def images(self, labels: Mapping[str, str]) -> list[str]:
-        """List the ids of all images and layers that carry all these labels."""
+    def nameless_images(self, labels: Mapping[str, str]) -> list[str]:
+        """List the ids of nameless images and layers, with nothing above them, that carry all these labels."""
         wanted = [f"{key}={value}" for key, value in labels.items()]
         with mapped_errors():
-            return [str(item["Id"]) for item in self.client.images(all=True, filters={"label": wanted})]
+            found = self.client.images(filters={"label": wanted, "dangling": True})
+        return [str(item["Id"]) for item in found]
 
     def image(self, name: str) -> ImageFacts | None:
         """Look an image up, or give ``None`` when it is not here."""
@@ -222,7 +227,20 @@ class Engine:
             on_build=tuple(config.get("OnBuild") or ()),
             has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
             tags=tuple(image.get("RepoTags") or ()),
+            layers=tuple((image.get("RootFS") or {}).get("Layers") or ()),
+            tagged_at=parse_time(image["Metadata"]["LastTagTime"]),
         )
+
+    def tag(self, image: str, name: str) -> None:
+        """Set a tag, which may have been there before."""
+        repository, _, tag = name.rpartition(":")
+        with mapped_errors():
+            self.client.tag(image, repository, tag)
+
+    def tagged_images(self) -> list[str]:
+        """List the ids of all images that have a name."""
+        with mapped_errors():
+            return [str(item["Id"]) for item in self.client.images(filters={"dangling": False})]
 
     def link_target(self, container: str, path: str) -> str:
         """Say where a path in a container leads if it is a link, else give an empty text.

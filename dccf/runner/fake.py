@@ -43,7 +43,13 @@ class FakeRunner:
         return EngineInfo("fake", "0", "none", ("Jobs are not executed: results are scripted.",))
 
     def build(
-        self, attempt: AttemptRef, spec: JobSpec, context: Iterable[ContextFile], log: LogSink, stop: StopSignal
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        context: Iterable[ContextFile],
+        log: LogSink,
+        stop: StopSignal,
+        owner: str | None = None,  # noqa: ARG002 - nothing is built, so nothing is reused
     ) -> str:
         """Read the whole context and pretend to build it; see :meth:`dccf.runner.base.Runner.build`."""
         self._maybe_away(spec, "build")
@@ -97,6 +103,9 @@ class FakeRunner:
     def remove(self, attempt: AttemptRef) -> None:
         """Forget the attempt."""
         self._containers.pop(attempt, None)
+
+    def tidy(self) -> None:
+        """Nothing is kept."""
 
     def attempts(self, worker: str) -> list[AttemptRef]:
         """List the attempts of this worker that have run and were not removed."""

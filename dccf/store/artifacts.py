@@ -44,7 +44,8 @@ def describe(tx: Connection, job_id: UUID) -> tuple[Artifact, ...]:
 def get_files(tx: Connection, job_id: UUID) -> tuple[FileRef, ...]:
     """List a job's artefacts with the places of their contents."""
     return tuple(
-        FileRef(row.path, row.mode, row.size, row.blob_id) for row in tx.execute(_of_current_attempt(job_id))
+        FileRef(row.path, row.mode, row.size, row.blob_id, row.sha256)
+        for row in tx.execute(_of_current_attempt(job_id))
     )
 
 

@@ -31,6 +31,7 @@ class FileRef:
     mode: int
     size: int
     blob_id: UUID
+    sha256: bytes
 
 
 def add(tx: Connection, owner: str, files: Sequence[NewFile], spec: dict[str, Any] | None = None) -> UUID:
@@ -61,7 +62,7 @@ def get_spec(tx: Connection, bundle_id: UUID) -> tuple[str, dict[str, Any]] | No
 def get_files(tx: Connection, bundle_id: UUID) -> tuple[FileRef, ...]:
     """List a bundle's files in the order of their paths."""
     statement = (
-        select(bundle_file.c.path, bundle_file.c.mode, blob.c.size, bundle_file.c.blob_id)
+        select(bundle_file.c.path, bundle_file.c.mode, blob.c.size, bundle_file.c.blob_id, blob.c.sha256)
         .join(blob, blob.c.id == bundle_file.c.blob_id)
         .where(bundle_file.c.bundle_id == bundle_id)
         .order_by(bundle_file.c.path)

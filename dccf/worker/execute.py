@@ -60,7 +60,7 @@ class Execution:
     def _attempt(self, log_writer: LogWriter) -> Ending:
         """Go through the phases; every way to fail becomes an ending."""
         try:
-            image = self.runner.build(self.ref, self.job.spec, self._context(), log_writer, self.stop)
+            image = self.runner.build(self.ref, self.job.spec, self._context(), log_writer, self.stop, self.job.owner)
             self._advance(JobState.RUNNING, f"runs on worker {self.lease.worker}")
             ended = self.runner.run(self.ref, self.job.spec, image, log_writer, self.stop)
             self._note_warnings(ended)
@@ -147,7 +147,7 @@ class Execution:
                 files += [(prefix, file) for file in artifacts.get_files(tx, parent)]
         contents = blobs.Contents(self.database, [file.blob_id for _, file in files])
         for index, (prefix, file) in enumerate(files):
-            yield ContextFile(f"{prefix}{file.path}", file.size, file.mode, contents.read(index))
+            yield ContextFile(f"{prefix}{file.path}", file.size, file.mode, contents.read(index), file.sha256.hex())
 
     @staticmethod
     def _require_parent(parent: Job | None, parent_id: UUID) -> None:

@@ -213,6 +213,7 @@ class Keeper:
                 if not self._is_current(ref):
                     log.info("removing what attempt %d of job %s left behind", ref.fence, ref.job_id)
                     self._context.runner.remove(ref)
+            self._context.runner.tidy()
         except (errors.StoreUnavailable, errors.EngineUnavailable) as error:
             log.warning("the sweep for leftovers is put off: %s", error)
             return False
