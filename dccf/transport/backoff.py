@@ -3,7 +3,7 @@
 import logging
 import random
 
-from dccf.transport import errors
+from dccf.transport import advice, errors
 
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0
 _LOGGED_TRY = 2
@@ -39,7 +39,7 @@ class Health:
         self._failed_tries += 1
         if self._failed_tries == _LOGGED_TRY:
             level = logging.WARNING if errors.is_transient(error) else logging.ERROR
-            self._logger.log(level, "%s: %s: %s; trying again", self._what, type(error).__name__, error)
+            self._logger.log(level, "%s: %s; trying again", self._what, advice.describe(error))
 
     def worked(self) -> None:
         """Note a success."""

@@ -67,7 +67,7 @@ class Cluster:
             try:
                 return self.connection(address)
             except errors.BROKER_ERRORS as error:
-                if errors.meaning_of(type(error)) is errors.Meaning.AUTHENTICATION:
+                if not errors.is_transient(error):
                     raise
                 failure = error
         raise failure or kafka_errors.KafkaConnectionError("no broker is known")
@@ -152,6 +152,8 @@ class Cluster:
                 f"this broker (Kafka {connection.broker_version}) can neither renew a record nor fetch by number of "
                 f"records: Kafka {MINIMUM_KAFKA} or newer is needed"
             )
+        # A broker tells anybody its versions; whether one may come in shows at the first other request.
+        self.broker_count()
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,29 +1,41 @@
 """Errors of the transport, and what each error of Kafka means to it.
 
     KombuError (kombu)
-    ├── OperationalError (kombu)     a message was not confirmed in time, or the broker is away
-    ├── ChannelError (kombu)         the request is at fault: too large, a bad name, not allowed
-    ├── BrokerUnsupportedError       the broker has no share groups, or they are switched off
-    └── AuthenticationRefusedError   wrong user, password or mechanism
+    ├── ChannelError (kombu)                 the request is at fault: too large, a bad name, not allowed
+    └── OperationalError (kombu)             a message was not confirmed in time, or the broker is away
+        ├── BrokerUnsupportedError           the broker has no share groups, or they are switched off
+        ├── AuthenticationRefusedError       wrong user, password or mechanism
+        └── CertificateNotTrustedError       nobody known signed the broker's certificate, or it names another host
     ConnectionError (built in)
-    └── BrokerUnreachableError       no broker answers; worth another try
+    └── BrokerUnreachableError               no broker answers; worth another try
 
 Kafka's own errors never leave the package. They are told apart by type, never by text.
 """
 
+import ssl
 from enum import Enum, auto
+from typing import Any
 
-from kombu.exceptions import ChannelError, KombuError, OperationalError
+from kombu import exceptions as kombu_errors
 
+from dccf.transport import advice
 from dccf.transport.protocol import kafka_errors
 
+#: kombu is typed in parts only.
+ChannelError: Any = kombu_errors.ChannelError
+OperationalError: Any = kombu_errors.OperationalError
 
-class BrokerUnsupportedError(KombuError):
+
+class BrokerUnsupportedError(OperationalError):
     """The broker cannot do what the transport needs, and trying again will not help."""
 
 
-class AuthenticationRefusedError(KombuError):
+class AuthenticationRefusedError(OperationalError):
     """The broker refused the user, the password or the mechanism."""
+
+
+class CertificateNotTrustedError(OperationalError):
+    """The broker's certificate does not prove that it is the broker that was asked for."""
 
 
 class BrokerUnreachableError(ConnectionError):
@@ -45,12 +57,15 @@ class Meaning(Enum):
     REQUEST = auto()
     #: Tell the caller: the credentials are wrong.
     AUTHENTICATION = auto()
+    #: Tell the caller: the broker's certificate is not trusted.
+    CERTIFICATE = auto()
     #: Tell the caller: the broker is too old.
     UNSUPPORTED = auto()
 
 
 _MEANINGS: dict[type[Exception], Meaning] = {
     OSError: Meaning.TRANSIENT,
+    ssl.SSLCertVerificationError: Meaning.CERTIFICATE,
     kafka_errors.RetriableError: Meaning.TRANSIENT,
     kafka_errors.KafkaConnectionError: Meaning.TRANSIENT,
     kafka_errors.KafkaProtocolError: Meaning.TRANSIENT,
@@ -173,6 +188,14 @@ IGNORED: frozenset[str] = frozenset(
     }
 )
 
+#: What a caller of kombu gets; for any other meaning it is `OperationalError`.
+_RAISED_AS: dict[Meaning | None, Any] = {
+    Meaning.REQUEST: ChannelError,
+    Meaning.AUTHENTICATION: AuthenticationRefusedError,
+    Meaning.CERTIFICATE: CertificateNotTrustedError,
+    Meaning.UNSUPPORTED: BrokerUnsupportedError,
+}
+
 #: What talking to a broker can raise.
 BROKER_ERRORS = (kafka_errors.KafkaError, OSError)
 
@@ -196,15 +219,7 @@ def raise_for_code(code: int, message: str | None = None) -> None:
 
 def translated(error: BaseException, doing: str) -> Exception:
     """Return the error that a caller of kombu understands, for one of Kafka."""
-    text = f"{doing}: {type(error).__name__}: {error}"
-    match meaning_of(type(error)):
-        case Meaning.REQUEST:
-            fault: Exception = ChannelError(text)
-            return fault
-        case Meaning.AUTHENTICATION:
-            return AuthenticationRefusedError(text)
-        case Meaning.UNSUPPORTED:
-            return BrokerUnsupportedError(text)
-        case _:
-            unconfirmed: Exception = OperationalError(text)
-            return unconfirmed
+    text = f"{doing}: {advice.describe(error)}"
+    kind = _RAISED_AS.get(meaning_of(type(error)), OperationalError)
+    made: Exception = kind(text)
+    return made

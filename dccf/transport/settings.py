@@ -1,5 +1,6 @@
 """From a kombu connection to settings: addresses, security, prefix, options; and URLs that hide the password."""
 
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -59,6 +60,11 @@ class _Url:
 def parse_url(url: str) -> _Url:
     """Return the parts of one URL: `kafka[+ssl]://[user:password@]host[:port][,host...][/prefix]`."""
     parts = urlsplit(url if "://" in url else f"kafka://{url}")
+    if any("@" in part for part in (parts.path, parts.query, parts.fragment)):
+        # What stands before that is a part of the password, so nothing of it is repeated.
+        raise ValueError(
+            "the broker URL has an @ behind its host: in user, password and prefix, write / ? # @ as %2F ..."
+        )
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     return _Url(
@@ -73,10 +79,17 @@ def parse_url(url: str) -> _Url:
 
 def parse_server(text: str) -> tuple[str, int]:
     """Return host and port of `host`, `host:port` or `[IPv6]:port`."""
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"not a broker's address: {text!r}")
-    return parts.hostname, parts.port or DEFAULT_PORT
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host:
+        # What was given may be a password in the wrong place, here and in the error of the library.
+        raise ValueError(
+            "a broker's address must be host or host:port with a number as port; with a user, user:password@host:port"
+        ) from None
+    return host, port or DEFAULT_PORT
 
 
 def masked_url(url: str, mask: str = "**") -> str:
@@ -128,13 +141,13 @@ def _servers(given: str | Iterable[str] | None, urls: Iterable[_Url]) -> tuple[t
     return tuple(dict.fromkeys(found)) or (("localhost", DEFAULT_PORT),)
 
 
-def _security(ssl: Any, values: dict[str, Any], user: str, password: Any, *, tls: bool) -> Security:
-    files = ssl if isinstance(ssl, dict) else {}
+def _security(given: Any, values: dict[str, Any], user: str, password: Any, *, tls: bool) -> Security:
+    files = given if isinstance(given, dict) else {}
     protocol = values["security_protocol"]
     if protocol is None:
-        encrypted = tls or bool(ssl)
+        encrypted = tls or bool(given)
         protocol = f"SASL_{'SSL' if encrypted else 'PLAINTEXT'}" if user else ("SSL" if encrypted else "PLAINTEXT")
-    return Security(
+    security = Security(
         protocol=cast("SecurityProtocol", protocol),
         mechanism=values["sasl_mechanism"],
         user=user,
@@ -144,3 +157,22 @@ def _security(ssl: Any, values: dict[str, Any], user: str, password: Any, *, tls
         key_file=values["ssl_keyfile"] or files.get("keyfile"),
         check_hostname=values["ssl_check_hostname"],
     )
+    _check_files(security)
+    return security
+
+
+def _check_files(security: Security) -> None:
+    """Raise if a certificate's file is missing or no certificate: later it would look like a broker that is away."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if security.ca_file:
+            context.load_verify_locations(security.ca_file)
+    except OSError as error:
+        raise ValueError(f"transport option ssl_cafile: cannot use {security.ca_file}: {error}") from error
+    try:
+        if security.certificate_file:
+            context.load_cert_chain(security.certificate_file, security.key_file)
+    except OSError as error:
+        raise ValueError(
+            f"transport options ssl_certfile and ssl_keyfile: cannot use {security.certificate_file}: {error}"
+        ) from error

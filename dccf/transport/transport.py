@@ -7,7 +7,7 @@ from typing import Any
 from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 
-from dccf.transport import errors, settings
+from dccf.transport import advice, errors, settings
 from dccf.transport.channel import Channel
 from dccf.transport.client import Client, get_client
 from dccf.transport.inbox import PrivateQueue, WakeUp
@@ -73,7 +73,9 @@ class Transport(_Base):
         except errors.BROKER_ERRORS as error:
             if errors.is_transient(error):
                 servers = ", ".join(f"{host}:{port}" for host, port in self.settings.servers)
-                raise errors.BrokerUnreachableError(f"no Kafka broker answers at {servers}: {error}") from error
+                raise errors.BrokerUnreachableError(
+                    f"no Kafka broker answers at {servers}: {advice.describe(error)}"
+                ) from error
             raise errors.translated(error, "cannot connect") from error
         self.wake_up.open()
         return super().establish_connection()

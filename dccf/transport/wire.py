@@ -24,6 +24,11 @@ _READ_BYTES = 32 * 1024
 _LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
 _UNSUPPORTED_VERSION = 35
 
+
+class ClosedUnusedError(kafka_errors.KafkaConnectionError):
+    """The broker closed a new connection at the first request that needs permission."""
+
+
 #: Open sockets of this process by file descriptor, for `close_inherited`.
 _open_sockets: dict[int, socket.socket] = {}
 
@@ -57,6 +62,7 @@ class Connection:
         self._protocol = KafkaProtocol(client_id=client_id, receive_message_max_bytes=_LARGEST_ANSWER_BYTES)
         self._socket: socket.socket | None = None
         self._close_lock = threading.Lock()
+        self._used = False
         #: Features that are switched on in the cluster, and their level.
         self.features: dict[str, int] = {}
         timeout_seconds = connect_timeout_ms / 1000
@@ -68,8 +74,9 @@ class Connection:
             self._versions = self._negotiate()
             if security.uses_sasl:
                 self._log_in()
-        except BaseException:
+        except BaseException as error:
             self.close()
+            error.add_note(f"broker {address[0]}:{address[1]}")
             raise
 
     @property
@@ -95,11 +102,14 @@ class Connection:
         self._deadline = time.monotonic() + timeout_ms / 1000
         try:
             request.API_VERSION = self._versions.api_version(request)
-            return self._exchange(request)
-        except BaseException:
+            answer = self._exchange(request)
+        except BaseException as error:
             # An answer that comes later would be taken for that of the next request.
             self.close()
+            error.add_note(f"broker {self.address[0]}:{self.address[1]}")
             raise
+        self._used = True
+        return answer
 
     def interrupt(self) -> None:
         """Make a request that waits in another thread fail at once."""
@@ -196,7 +206,8 @@ class Connection:
             self._limit(sock)
             received = sock.recv(_READ_BYTES)
             if not received:
-                raise kafka_errors.KafkaConnectionError(f"{self.address[0]}:{self.address[1]} closed the connection")
+                kind = kafka_errors.KafkaConnectionError if self._used else ClosedUnusedError
+                raise kind("it closed the connection")
             answers = self._protocol.receive_bytes(received)
             if answers:
                 return answers[0][1]

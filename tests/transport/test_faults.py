@@ -51,6 +51,16 @@ class Fleet:
 
     def start(self, name: str, concurrency: int = 2) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it answers."""
+        worker = self.launch(name, concurrency)
+        self.wait_for(name)
+        return worker
+
+    def wait_for(self, name: str) -> None:
+        """Wait until a worker answers."""
+        wait_until(lambda: self.app.control.ping([f"{name}@here"], timeout=1, limit=1), 60)
+
+    def launch(self, name: str, concurrency: int = 2) -> subprocess.Popen[bytes]:
+        """Start a worker."""
         log = (self.folder / f"{name}.log").open("wb")
         command = [sys.executable, "-m", "celery", "-A", "fault_app", "worker", "-l", "INFO", "--without-gossip"]
         with log:
@@ -63,7 +73,6 @@ class Fleet:
                 start_new_session=True,
             )
         self.workers[name] = worker
-        wait_until(lambda: self.app.control.ping([f"{name}@here"], timeout=1, limit=1), 60)
         return worker
 
     def send(self, count: int, seconds: float = 0.0, every_seconds: float = 0.0) -> None:

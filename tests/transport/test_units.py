@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dccf.transport import acknowledgements, errors, names, options, readahead, 
 from dccf.transport.options import Settle
 from dccf.transport.protocol import Acknowledgement, kafka_errors
 
+from . import guarded
 from .kafkahelp import Connection
 
 
@@ -199,3 +201,12 @@ def test_the_documented_table_is_the_table_in_the_code() -> None:
         assert cells[2] == ("none" if option.default is None else f"`{option.default}`")
         assert (cells[3] == "yes") is option.per_queue
         assert cells[4] == option.help
+
+
+def test_the_rights_in_the_manual_are_those_that_the_tests_give() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "transport.md").read_text()
+    rows = dict(re.findall(r"^\| (topics|groups) \| (.*) \|$", manual, re.MULTILINE))
+
+    given = {"topics": guarded.TOPIC_RIGHTS, "groups": guarded.GROUP_RIGHTS}
+    for resource, rights in given.items():
+        assert rows[resource].upper().split(", ") == [right.replace("_", "") for right in rights]
