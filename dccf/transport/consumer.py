@@ -168,6 +168,9 @@ class ShareConsumer:
         self._wake.clear()
         count = 0 if self.paused else self._receiver.wanted(self)
         if count > 0:
+            if any(what is Acknowledgement.RELEASE for _, what in list(self._outbox)):
+                # A fetch does not find what it gives back itself: it would wait its whole time for something else.
+                self._acknowledge(self._take())
             self._fetch(count)
         elif self._outbox:
             self._acknowledge(self._take())
