@@ -11,48 +11,26 @@ from kombu.exceptions import ChannelError, KombuError
 from kombu.transport import virtual
 
 from dccf.transport import exchanges, readahead
+from dccf.transport.acquired import Record, State
 from dccf.transport.client import Client
-from dccf.transport.consumer import Record, ShareConsumer, State
+from dccf.transport.consumer import ShareConsumer
 from dccf.transport.inbox import PrivateQueue
 from dccf.transport.options import Settle
 from dccf.transport.protocol import Acknowledgement
 from dccf.transport.qos import QoS
 from dccf.transport.records import (
-    DELIVERIES_HEADER,
+    AMQP_PROPERTIES,
     DELIVERY_COUNT,
     OutgoingRecord,
     decode_message,
     encode_message,
 )
+from dccf.transport.returns import Returns
 from dccf.transport.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
 _LEAVE_SECONDS = 5.0
-#: What AMQP carries beside headers and body; brokers drop anything else, and JSON could not hold it.
-_AMQP_PROPERTIES = frozenset(
-    {
-        "app_id",
-        "application_headers",
-        "body_encoding",
-        "cluster_id",
-        "content_encoding",
-        "content_type",
-        "correlation_id",
-        "delivery_info",
-        "delivery_mode",
-        "delivery_tag",
-        "expiration",
-        "message_id",
-        "priority",
-        "reply_to",
-        "timestamp",
-        "type",
-        "user_id",
-    }
-)
-
-
 #: kombu is typed in parts only.
 _Base: Any = virtual.Channel
 
@@ -81,8 +59,7 @@ class Channel(_Base):
         #: Private queues that this channel consumes; they die with it.
         self._private: dict[str, PrivateQueue] = {}
         self._arrivals: collections.deque[Record] = collections.deque()
-        #: Records to be copied to a topic before they are settled.
-        self._copies: collections.deque[tuple[Record, str, Acknowledgement]] = collections.deque()
+        self.returns = Returns(lambda: self._client)
 
     # Declaring -----------------------------------------------------------------------------------------------
 
@@ -141,7 +118,7 @@ class Channel(_Base):
         properties: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Arrange a message as it travels."""
-        kept = {name: value for name, value in (properties or {}).items() if name in _AMQP_PROPERTIES}
+        kept = {name: value for name, value in (properties or {}).items() if name in AMQP_PROPERTIES}
         passed = {name: value for name, value in (headers or {}).items() if name != DELIVERY_COUNT}
         prepared: dict[str, Any] = super().prepare_message(
             body, priority, content_type, content_encoding, passed, kept
@@ -259,13 +236,13 @@ class Channel(_Base):
         queue = record.consumer.queue
         handler = self._handlers.get(queue)
         if handler is None:
-            self.give_back(record)
+            self.returns.give_back(record)
             return False
         try:
             payload = self._payload(record.value, {"redelivered": record.deliveries > 1})
         except ValueError:
             logger.exception("queue %s: offset %d holds no message", queue, record.position.offset)
-            self.put_aside(record)
+            self.returns.put_aside(record)
             return False
         if record.deliveries > 1:
             payload["headers"][DELIVERY_COUNT] = record.deliveries - 1
@@ -287,49 +264,12 @@ class Channel(_Base):
 
     # Settling ------------------------------------------------------------------------------------------------
 
-    def give_back(self, record: Record) -> None:
-        """Make a message available again, to anybody."""
-        consumer = record.consumer
-        if record.state is State.HELD and record.counted < consumer.options.delivery_count_limit - 1:
-            consumer.settle(record, Acknowledgement.RELEASE)
-        elif record.state is State.HELD or self._was_settled_by_delivery(record):
-            self._copies.append((record, consumer.topic, Acknowledgement.ACCEPT))
-            consumer.wake()
-
-    def put_aside(self, record: Record) -> None:
-        """Finish a message for good, with a copy for the dead-letter queue where there is one."""
-        queue = record.consumer.options.dead_letter_queue
-        if queue is None:
-            record.consumer.settle(record, Acknowledgement.REJECT)
-        elif record.state is State.HELD or self._was_settled_by_delivery(record):
-            topic = self._client.settings.names.queue_topic(queue)
-            self._copies.append((record, topic, Acknowledgement.REJECT))
-            record.consumer.wake()
-
-    @staticmethod
-    def _was_settled_by_delivery(record: Record) -> bool:
-        return record.state is State.SETTLED and record.consumer.options.settle is Settle.DELIVERY
-
     def slot_is_free(self) -> None:
         """Let consumers acquire, and the loop deliver, what waited for a slot."""
         for consumer in list(self._share_consumers.values()):
             consumer.wake()
         if self._arrivals:
             self._transport.wake_up.signal()
-
-    def _write_copies(self) -> None:
-        """Copy records whose turn has come, each confirmed before the original is settled."""
-        while self._copies:
-            record, topic, what = self._copies[0]
-            if record.state is not State.LOST:
-                if topic != record.consumer.topic:
-                    self._client.ensure_queue(self._client.settings.names.queue_of(topic))
-                count = str(record.deliveries).encode()
-                self._client.producer.publish(
-                    [OutgoingRecord(topic, record.value, record.key, ((DELIVERIES_HEADER, count),))]
-                )
-                record.consumer.settle(record, what)
-            self._copies.popleft()
 
     def _give_back_arrivals(self, which: Callable[[Record], bool]) -> None:
         for record in list(self._arrivals):
@@ -338,7 +278,7 @@ class Channel(_Base):
                     self._arrivals.remove(record)
                 except ValueError:
                     continue
-                self.give_back(record)
+                self.returns.give_back(record)
 
     # What a consumer asks, on its own thread -----------------------------------------------------------------
 
@@ -359,25 +299,15 @@ class Channel(_Base):
             unlimited=self._options.unlimited_batch,
         )
 
-    def received(self, consumer: ShareConsumer, records: list[Record]) -> None:
+    def received(self, records: list[Record]) -> None:
         """Take acquired records: most are for the consumer, some have been delivered too often."""
-        options = consumer.options
-        for record in records:
-            if options.max_deliveries is not None and record.deliveries > options.max_deliveries:
-                logger.error("queue %s: a message was delivered %d times", consumer.queue, options.max_deliveries)
-                self.put_aside(record)
-            elif record.counted >= options.delivery_count_limit - 1:
-                # At the limit the broker archives without a word, so a copy with the true count goes first.
-                record.deliveries -= 1
-                self._copies.append((record, consumer.topic, Acknowledgement.ACCEPT))
-            else:
-                self._arrivals.append(record)
+        self._arrivals.extend(record for record in records if not self.returns.keep_below_limit(record))
         self._transport.wake_up.signal()
 
     def tick(self, consumer: ShareConsumer) -> None:
         """Write copies, give back what waited too long for a slot, and look after the queue."""
         try:
-            self._write_copies()
+            self.returns.write()
         except KombuError as error:
             logger.warning("queue %s: a message could not be republished, again soon: %r", consumer.queue, error)
         if self._arrivals and not self.qos.can_consume():
@@ -402,20 +332,13 @@ class Channel(_Base):
         for queue in list(self._private):
             self._drop_subscriptions(queue)
         self._give_back_arrivals(lambda _: True)
-        self._finish_copies()
+        self.returns.finish()
         for consumer in self._share_consumers.values():
             consumer.close()
         for consumer in self._share_consumers.values():
             consumer.join(_LEAVE_SECONDS)
         for queue in private:
             client.admin.delete_queue(client.settings.names.queue_topic(queue))
-
-    def _finish_copies(self) -> None:
-        try:
-            self._write_copies()
-        except KombuError as error:
-            # Still locked for this member: leaving the group gives them to others.
-            logger.warning("%d messages could not be republished: %r", len(self._copies), error)
 
     def _drop_subscriptions(self, queue: str) -> None:
         self._private.pop(queue, None)

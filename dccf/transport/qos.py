@@ -6,7 +6,7 @@ from typing import Any
 
 from kombu.transport import virtual
 
-from dccf.transport.consumer import Record
+from dccf.transport.acquired import Record
 from dccf.transport.protocol import Acknowledgement
 from dccf.transport.readahead import HoldTime
 
@@ -55,9 +55,9 @@ class QoS(virtual.QoS):
         record = self._forget(delivery_tag)
         if record is not None:
             if requeue:
-                self.channel.give_back(record)
+                self.channel.returns.give_back(record)
             else:
-                self.channel.put_aside(record)
+                self.channel.returns.put_aside(record)
         self._slot_is_free()
 
     def restore_unacked(self) -> list[Any]:
@@ -65,7 +65,7 @@ class QoS(virtual.QoS):
         for tag in list(self._delivered):
             record = self._forget(tag)
             if record is not None:
-                self.channel.give_back(record)
+                self.channel.returns.give_back(record)
         return []
 
     def _forget(self, delivery_tag: str) -> Record | None:

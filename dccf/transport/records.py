@@ -15,6 +15,28 @@ from dccf.transport.protocol import MemoryRecords, MemoryRecordsBuilder
 DELIVERIES_HEADER = "deliveries"
 #: Message header with the deliveries before the present one; RabbitMQ's quorum queues use the same name.
 DELIVERY_COUNT = "x-delivery-count"
+#: What AMQP carries beside headers and body; brokers drop anything else, and JSON could not hold it.
+AMQP_PROPERTIES = frozenset(
+    {
+        "app_id",
+        "application_headers",
+        "body_encoding",
+        "cluster_id",
+        "content_encoding",
+        "content_type",
+        "correlation_id",
+        "delivery_info",
+        "delivery_mode",
+        "delivery_tag",
+        "expiration",
+        "message_id",
+        "priority",
+        "reply_to",
+        "timestamp",
+        "type",
+        "user_id",
+    }
+)
 
 _dumps: Any = kombu_json.dumps
 _loads: Any = kombu_json.loads

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from dccf.transport import errors
 from dccf.transport.acknowledgements import Offsets, ranges
@@ -19,12 +19,25 @@ from dccf.transport.wire import Address
 
 _LARGEST_FETCH_BYTES = 64 * 1024 * 1024
 
-_FetchTopic = ShareFetchRequest.FetchTopic
-_FetchPartition = _FetchTopic.FetchPartition
-_FetchRange = _FetchPartition.AcknowledgementBatch
-_AckTopic = ShareAcknowledgeRequest.AcknowledgeTopic
-_AckPartition = _AckTopic.AcknowledgePartition
-_AckRange = _AckPartition.AcknowledgementBatch
+
+class _Kinds(NamedTuple):
+    """The classes of a request's topics; the two requests have the same fields under different names."""
+
+    topic: Any
+    partition: Any
+    batch: Any
+
+
+_FETCH = _Kinds(
+    ShareFetchRequest.FetchTopic,
+    ShareFetchRequest.FetchTopic.FetchPartition,
+    ShareFetchRequest.FetchTopic.FetchPartition.AcknowledgementBatch,
+)
+_ACKNOWLEDGE = _Kinds(
+    ShareAcknowledgeRequest.AcknowledgeTopic,
+    ShareAcknowledgeRequest.AcknowledgeTopic.AcknowledgePartition,
+    ShareAcknowledgeRequest.AcknowledgeTopic.AcknowledgePartition.AcknowledgementBatch,
+)
 
 
 class Session:
@@ -77,7 +90,7 @@ class Session:
             batch_size=count,
             share_acquire_mode=RECORD_LIMIT_MODE,
             is_renew_ack=False,
-            topics=[_fetch_topic(topic_id, parts) for topic_id, parts in topics.items()],
+            topics=_topics(_FETCH, topics),
             forgotten_topics_data=[forgotten(topic_id=key, partitions=value) for key, value in gone.items()],
         )
         options = self._cluster.settings.options
@@ -98,7 +111,7 @@ class Session:
             member_id=self._member_id,
             share_session_epoch=FINAL_EPOCH if final else self._next_epoch(),
             is_renew_ack=renewing,
-            topics=[_ack_topic(topic_id, parts) for topic_id, parts in acknowledged.items()],
+            topics=_topics(_ACKNOWLEDGE, acknowledged),
         )
         answer = self._connection.request(request, self._cluster.settings.options.request_timeout_ms)
         errors.raise_for_code(answer.error_code, answer.error_message)
@@ -114,33 +127,23 @@ class Session:
         return epoch
 
 
-def _fetch_topic(topic_id: uuid.UUID, parts: Mapping[int, Mapping[int, Acknowledgement]]) -> Any:
-    return _FetchTopic(
-        topic_id=topic_id,
-        partitions=[
-            _FetchPartition(
-                partition_index=partition,
-                acknowledgement_batches=[
-                    _FetchRange(first_offset=first, last_offset=last, acknowledge_types=[int(what)])
-                    for first, last, what in ranges(offsets)
-                ],
-            )
-            for partition, offsets in parts.items()
-        ],
-    )
-
-
-def _ack_topic(topic_id: uuid.UUID, parts: Mapping[int, Mapping[int, Acknowledgement]]) -> Any:
-    return _AckTopic(
-        topic_id=topic_id,
-        partitions=[
-            _AckPartition(
-                partition_index=partition,
-                acknowledgement_batches=[
-                    _AckRange(first_offset=first, last_offset=last, acknowledge_types=[int(what)])
-                    for first, last, what in ranges(offsets)
-                ],
-            )
-            for partition, offsets in parts.items()
-        ],
-    )
+def _topics(
+    kinds: _Kinds, acknowledged: Mapping[uuid.UUID, Mapping[int, Mapping[int, Acknowledgement]]]
+) -> list[Any]:
+    """Arrange acknowledgements as a request carries them."""
+    return [
+        kinds.topic(
+            topic_id=topic_id,
+            partitions=[
+                kinds.partition(
+                    partition_index=partition,
+                    acknowledgement_batches=[
+                        kinds.batch(first_offset=first, last_offset=last, acknowledge_types=[int(what)])
+                        for first, last, what in ranges(offsets)
+                    ],
+                )
+                for partition, offsets in parts.items()
+            ],
+        )
+        for topic_id, parts in acknowledged.items()
+    ]

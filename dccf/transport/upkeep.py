@@ -8,8 +8,9 @@ from collections.abc import Callable
 from kombu.exceptions import KombuError
 
 from dccf.transport.acknowledgements import window_check_delay_seconds
+from dccf.transport.acquired import Record
 from dccf.transport.admin import Admin, Progress
-from dccf.transport.consumer import Record, ShareConsumer
+from dccf.transport.consumer import ShareConsumer
 from dccf.transport.records import task_id
 
 logger = logging.getLogger(__name__)
