@@ -1,120 +1,172 @@
-"""This transport beside RabbitMQ and Redis, interleaved in one run: start latency, drain, publish, memory.
+"""This transport beside RabbitMQ and Redis, interleaved in one run: start latency, drain, publish, memory, fairness.
 
-    python bench/transport.py [rounds]
+    scripts/bench transport [rounds]
 
-Needs `rabbitmq-server` on 127.0.0.1:5672 and `redis-server` on 127.0.0.1:6379, both empty, the Python package
-`redis`, and a quiet machine. Kafka is started here.
+Starts all three brokers itself; needs Debian's rabbitmq-server and redis-server, Java and Maven, and a quiet machine.
+Writes docs/bench-transport.svg and prints the table that docs/transport.md has.
 """
 
+import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-from celery import Celery
-
-import dccf.transport
+from bench import peers, picture
+from bench.transport_app import BROKER, COUNTS, READ_AHEAD, app, counts
 from dccf.local.kafka import KafkaCluster
 
-TASKS = 1500
-STARTS = 100
-
-dccf.transport.register()
-app: Any = Celery("transport", broker=os.environ.get("BENCH_BROKER", "memory://"), backend="redis://127.0.0.1:6379/9")
-app.conf.update(
-    task_default_queue=os.environ.get("BENCH_QUEUE", "bench"), task_acks_late=True, worker_prefetch_multiplier=4
-)
-
-
-def start_delay(sent_at: float) -> float:
-    return time.time() - sent_at
+TASKS = 3000
+STARTS = 200
+#: Queues and workers of each drain; every worker has two slots and consumes every queue.
+SHAPES = ((1, 1), (3, 1), (1, 3), (3, 3))
+#: One task in ten is long; the same order in every round.
+MIXED = 300
+SHORT_SECONDS, LONG_SECONDS = 0.002, 0.5
+PICTURE = Path(__file__).parent.parent / "docs" / "bench-transport.svg"
 
 
-def nothing() -> None:
-    return
+@contextmanager
+def worker(queues: list[str], *, slots: int = 2, prefetch: int = 4) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Celery worker."""
+    command = [sys.executable, "-m", "celery", "-A", "bench.transport_app", "worker", "-l", "ERROR", "-Q"]
+    options = ["-c", str(slots), "--prefetch-multiplier", str(prefetch), "-n", f"{os.urandom(4).hex()}@bench"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([*command, ",".join(queues), *options], stdout=quiet, stderr=quiet) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
-def now() -> float:
-    return time.time()
-
-
-app.task(start_delay, name="start_delay")
-app.task(nothing, name="nothing", ignore_result=True)
-app.task(now, name="now")
-
-
-def measure() -> None:
-    """Print the figures of one broker; runs in a process of its own."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "transport", "worker", "-c", "2", "-l", "ERROR", "--without-mingle"],
-        cwd=Path(__file__).parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(20):
-            app.send_task("start_delay", (time.time(),)).get(timeout=60)
+def starts() -> dict[str, float]:
+    """Measure how long an idle worker takes to start a task, and what its main process weighs."""
+    queue = new_queues(1)[0]
+    send = app.signature("start_delay", queue=queue)
+    with worker([queue]) as process:
+        for _ in range(30):
+            send.clone((time.time(),)).delay().get(timeout=60)
         delays = []
         for _ in range(STARTS):
-            delays.append(app.send_task("start_delay", (time.time(),)).get(timeout=20) * 1000)
+            delays.append(send.clone((time.time(),)).delay().get(timeout=20) * 1000)
             time.sleep(0.02)
-        memory = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1]) * 4096 / 1e6
-    finally:
-        worker.terminate()
-        worker.wait()
-    first = app.send_task("now")
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    cuts = statistics.quantiles(delays, n=100)
+    return {
+        "start p50 ms": cuts[49],
+        "start p95 ms": cuts[94],
+        "start p99 ms": cuts[98],
+        "worker MB": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+    }
+
+
+def drain(seconds: list[float], *, queues: int, workers: int, **options: int) -> tuple[float, float]:
+    """Queue tasks and start workers; return tasks published a second, and seconds from first start to last end."""
+    counts().delete("done", "first", "last")
+    names = new_queues(queues)
     began = time.time()
-    for _ in range(TASKS):
-        app.send_task("nothing")
-    published = TASKS / (time.time() - began)
-    last = app.send_task("now")
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "transport", "worker", "-c", "2", "-l", "ERROR", "--without-mingle"],
-        cwd=Path(__file__).parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        drained = TASKS / (last.get(timeout=120) - first.get(timeout=60))
-    finally:
-        worker.terminate()
-        worker.wait()
-    percentiles = statistics.quantiles(delays, n=100)
-    print(percentiles[49], percentiles[94], percentiles[98], drained, published, memory)
+    for index, each in enumerate(seconds):
+        app.send_task("step", (each,), queue=names[index % queues])
+    published = len(seconds) / (time.time() - began)
+    with ExitStack() as stack:
+        for _ in range(workers):
+            stack.enter_context(worker(names, **options))
+        deadline = time.time() + 180
+        while int(counts().get("done") or 0) < len(seconds):
+            if time.time() > deadline:
+                raise TimeoutError(f"{counts().get('done')} of {len(seconds)} tasks ran")
+            time.sleep(0.02)
+    return published, float(counts().get("last")) - float(counts().get("first"))
+
+
+def new_queues(count: int) -> list[str]:
+    """Return names that no other measurement has used."""
+    return [f"bench-{os.urandom(4).hex()}" for _ in range(count)]
+
+
+def measure() -> dict[str, float]:
+    """Return the figures of the broker in the environment."""
+    found = starts()
+    for queues, workers in SHAPES:
+        published, seconds = drain([0.0] * TASKS, queues=queues, workers=workers)
+        found.setdefault("published/s", published)
+        found[f"drained/s, {queues} queues, {workers} workers"] = TASKS / seconds
+    return found
+
+
+def measure_mixed() -> dict[str, float]:
+    """Return how long three workers with one slot each take for a queue of long and short tasks."""
+    lengths = [LONG_SECONDS] * (MIXED // 10) + [SHORT_SECONDS] * (MIXED - MIXED // 10)
+    random.Random(1).shuffle(lengths)
+    _, seconds = drain(lengths, queues=1, workers=3, slots=1, prefetch=1)
+    return {"seconds": seconds, "times the least possible": seconds / (sum(lengths) / 3)}
+
+
+def ask(mode: str, **variables: str) -> dict[str, float]:
+    """Measure in a process of its own."""
+    command = [sys.executable, "-m", "bench.transport", mode]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    answer: dict[str, float] = json.loads(done.stdout)
+    return answer
+
+
+def medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Return the median of every figure."""
+    return {label: statistics.median(row[label] for row in rows) for label in rows[0]}
 
 
 def main() -> None:
     """Measure the three in turn and print medians and ratios."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    found: dict[str, list[list[float]]] = {}
-    with tempfile.TemporaryDirectory() as scratch, KafkaCluster(Path(scratch)) as kafka:
-        brokers = {
-            "rabbitmq": "amqp://guest:guest@127.0.0.1:5672//",
-            "redis": "redis://127.0.0.1:6379/8",
-            "kafka": f"kafka://{kafka.bootstrap_servers}/bench",
+    found: dict[str, list[dict[str, float]]] = {}
+    mixed: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        store = stack.enter_context(peers.redis(folder / "redis"))
+        kafka = f"kafka://{stack.enter_context(KafkaCluster(folder / 'kafka')).bootstrap_servers}/bench"
+        rabbit = stack.enter_context(peers.rabbitmq(folder / "rabbitmq"))
+        brokers = {"RabbitMQ": rabbit, "Redis": f"{store}8", "Kafka": kafka}
+        fairness = {
+            "Kafka, adaptive read-ahead": {BROKER: kafka},
+            "Kafka, no read-ahead": {BROKER: kafka, READ_AHEAD: "0"},
+            "RabbitMQ": {BROKER: rabbit},
         }
         for turn in range(rounds):
             for name, url in brokers.items():
-                environment = os.environ | {"BENCH_BROKER": url, "BENCH_QUEUE": f"bench-{os.getpid()}-{turn}"}
-                command = [sys.executable, __file__, "--one"]
-                output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-                found.setdefault(name, []).append([float(value) for value in output.split()])
-    labels = ["start p50 ms", "start p95 ms", "start p99 ms", "drained/s", "published/s", "memory MB"]
-    medians = {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in found.items()
-    }
-    print(f"{'':14}{'rabbitmq':>10}{'redis':>10}{'kafka':>10}{'/rabbitmq':>11}{'/redis':>9}")
-    for index, label in enumerate(labels):
-        rabbit, redis, kafka_value = (medians[name][index] for name in ("rabbitmq", "redis", "kafka"))
-        print(
-            f"{label:14}{rabbit:10.1f}{redis:10.1f}{kafka_value:10.1f}"
-            f"{kafka_value / rabbit:11.2f}{kafka_value / redis:9.2f}"
-        )
+                print(f"round {turn + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+                found.setdefault(name, []).append(ask("--one", **{BROKER: url, COUNTS: f"{store}9"}))
+            for name, variables in fairness.items():
+                mixed.setdefault(name, []).append(ask("--mixed", **{**variables, COUNTS: f"{store}9"}))
+    report(
+        {name: medians(rows) for name, rows in found.items()}, {name: medians(rows) for name, rows in mixed.items()}
+    )
+
+
+def report(found: dict[str, dict[str, float]], mixed: dict[str, dict[str, float]]) -> None:
+    """Print both tables as Markdown and draw the first."""
+    rabbit, redis, kafka = found["RabbitMQ"], found["Redis"], found["Kafka"]
+    print("| | RabbitMQ | Redis | Kafka | Kafka / RabbitMQ | Kafka / Redis |\n|---|---:|---:|---:|---:|---:|")
+    for label in kafka:
+        values = f"{rabbit[label]:,.1f} | {redis[label]:,.1f} | {kafka[label]:,.1f}"
+        print(f"| {label} | {values} | {kafka[label] / rabbit[label]:.2f} | {kafka[label] / redis[label]:.2f} |")
+    print(
+        f"\n| {MIXED} tasks, one in ten of {LONG_SECONDS} s | seconds | times the least possible |\n|---|---:|---:|"
+    )
+    for name, values_of in mixed.items():
+        print(f"| {name} | {values_of['seconds']:.2f} | {values_of['times the least possible']:.2f} |")
+    PICTURE.write_text(picture.bars("Celery on three brokers, side by side", found))
 
 
 if __name__ == "__main__":
-    measure() if "--one" in sys.argv else main()
+    if "--one" in sys.argv:
+        print(json.dumps(measure()))
+    elif "--mixed" in sys.argv:
+        print(json.dumps(measure_mixed()))
+    else:
+        main()
