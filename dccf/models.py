@@ -106,6 +106,21 @@ PLATFORM_REASONS = frozenset(
 )
 
 
+class WaitingFor(enum.IntEnum):
+    """What a job that may start waits for; kept in its row, so that it is said once."""
+
+    #: Its turn: workers are there and will come to it.
+    NOTHING_SPECIAL = 0
+    #: Its queue is paused.
+    RESUME = 1
+    #: No worker listens on its queue.
+    WORKER = 2
+    #: Workers listen, but none takes jobs.
+    ABLE_WORKER = 3
+    #: Its owner has as many running as they may.
+    OWNER_LIMIT = 4
+
+
 class StopCause(enum.StrEnum):
     """Why a running attempt is told to stop."""
 
@@ -146,6 +161,17 @@ def parse_memory(value: Any) -> Any:
     return int(float(number) * _MEMORY_UNITS[(unit or "").lower()[:1]])
 
 
+def parse_queue_name(text: str) -> str:
+    """Check the name of a queue.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(QUEUE_NAME.strip("^$"), text):
+        raise ValueError("queue names have lower-case letters, digits, dots, dashes and underscores, 100 at most")
+    return text
+
+
 def require_aware(value: datetime) -> datetime:
     """Accept a time with a zone, as UTC.
 
@@ -168,7 +194,8 @@ def _check_env(value: dict[str, str]) -> dict[str, str]:
 
 AwareDatetime = Annotated[datetime, AfterValidator(require_aware)]
 MemoryBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=6 * MIB, le=1024 * GIB)]
-QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+QUEUE_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
+QueueName = Annotated[str, StringConstraints(pattern=QUEUE_NAME)]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
 
@@ -244,6 +271,16 @@ class OwnerUsage(Frozen):
     own: OwnerLimits = Field(description="What an administrator set for this owner; null is the default.")
     running: int
     queued: int
+
+
+class QueueInfo(Frozen):
+    """A queue as it is now."""
+
+    name: str
+    queued: int
+    running: int
+    slots: int = Field(description="Slots of live workers that listen on it.")
+    paused_by: str | None = Field(None, description="Who paused it; null when it is not paused.")
 
 
 class Attempt(Frozen):

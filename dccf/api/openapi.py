@@ -25,6 +25,7 @@ from dccf.models import (
     JobState,
     OwnerLimits,
     OwnerUsage,
+    QueueInfo,
 )
 from dccf.store.fleet import WorkerInfo
 
@@ -71,6 +72,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     WorkerInfo,
     OwnerLimits,
     OwnerUsage,
+    QueueInfo,
     Problem,
 )
 
@@ -88,6 +90,9 @@ _ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
     "GET /v1/jobs/{job_id}/artifacts/{path}": ("200", "application/octet-stream", None, False),
     "GET /v1/jobs/{job_id}/artifacts.tar": ("200", "application/x-tar", None, False),
     "GET /v1/workers": ("200", JSON, "WorkerInfo", True),
+    "GET /v1/queues": ("200", JSON, "QueueInfo", True),
+    "POST /v1/queues/{queue}:pause": ("200", JSON, "QueueInfo", True),
+    "POST /v1/queues/{queue}:resume": ("200", JSON, "QueueInfo", True),
     "GET /v1/limits": ("200", JSON, "OwnerUsage", True),
     "PUT /v1/limits/{owner}": ("200", JSON, "OwnerUsage", False),
 }

@@ -74,7 +74,6 @@ def submit_job(services: Services, asker: Identity, intake: Intake, spec: JobSpe
                 celery_message=messages.for_job(services.celery, job_id, asker.owner, spec),
                 has_continuation=False,
                 max_attempts=services.settings.max_attempts,
-                message=f"waits for a worker of queue {spec.queue}",
                 idempotency_key=key,
                 request_hash=intake.request_hash(spec),
             ),

@@ -156,7 +156,6 @@ class JobTask(Task):
                 celery_message=message.text,
                 has_continuation=message.has_continuation,
                 max_attempts=self.app.settings.max_attempts,
-                message=f"waits for a worker on queue {spec.queue}",
                 idempotency_key=key,
                 request_hash=intake.request_hash(spec) if intake else None,
                 is_admitted=bool(self.app.current_worker_task),

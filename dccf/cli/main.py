@@ -8,7 +8,7 @@ import sys
 import click
 
 import dccf
-from dccf.cli import doctor, exits, files, jobs, limits, output, run, servers
+from dccf.cli import doctor, exits, files, jobs, limits, output, queues, run, servers
 from dccf.errors import DccfError
 
 
@@ -38,6 +38,7 @@ for _command in (
     jobs.inspect,
     jobs.workers,
     limits.limits,
+    queues.queues,
     servers.token,
     servers.up,
     servers.api,

@@ -18,7 +18,7 @@ from dccf.client.http import Http
 from dccf.client.job import JobHandle
 from dccf.client.multipart import Body
 from dccf.client.pack import Files, pack
-from dccf.models import Job, JobState, OwnerLimits, OwnerUsage
+from dccf.models import Job, JobState, OwnerLimits, OwnerUsage, QueueInfo
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,26 @@ class Client:
         """
         body = own.model_dump(mode="json")
         return OwnerUsage.model_validate(self._http.send("PUT", f"/v1/limits/{quote(owner, safe='')}", json=body))
+
+    def queues(self) -> tuple[QueueInfo, ...]:
+        """List the queues that have jobs, workers, or a pause."""
+        return tuple(QueueInfo.model_validate(item) for item in self._http.get_json("/v1/queues")["items"])
+
+    def pause_queue(self, name: str) -> None:
+        """Let no job of a queue start; those that run go on.
+
+        Raises:
+            NotAllowed: the token is no administrator's.
+        """
+        self._http.send("POST", f"/v1/queues/{quote(name, safe='')}:pause")
+
+    def resume_queue(self, name: str) -> None:
+        """Let the jobs of a queue start again.
+
+        Raises:
+            NotAllowed: the token is no administrator's.
+        """
+        self._http.send("POST", f"/v1/queues/{quote(name, safe='')}:resume")
 
     def readiness(self) -> dict[str, Any]:
         """Ask whether everything is there that the service needs."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from dccf import errors
 from dccf.config import Settings
-from dccf.lifecycle import channels, hints, owners, transitions
+from dccf.lifecycle import channels, hints, transitions, waiting
 from dccf.lifecycle.endings import Ending, settle
 from dccf.models import Job, JobState, StopCause
 from dccf.store import history, jobs
@@ -40,12 +40,12 @@ def claim(database: Database, settings: Settings, job_id: UUID, holder: Holder) 
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        waiting = jobs.get(tx, job_id)
-        if waiting is None or waiting.state is not JobState.QUEUED:
+        queued = jobs.get(tx, job_id)
+        if queued is None or queued.state is not JobState.QUEUED:
             return None
-        why = owners.why_not_running(tx, settings, waiting.owner)
+        why = waiting.why_not_now(tx, settings, queued.spec.queue, queued.owner)
         if why is not None:
-            hints.hold(tx, job_id, why, 0)
+            hints.hold(tx, job_id, why)
             return None
         message = f"worker {holder.worker} builds the image"
         job = jobs.claim(tx, job_id, holder.lease_owner, holder.worker, settings.lease_seconds, message)

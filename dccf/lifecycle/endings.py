@@ -93,13 +93,25 @@ def _try_again(tx: Connection, settings: Settings, job: Job, ending: Ending) -> 
             return None
         counted = {"retries_used": retries_used + 1}
     wait = _backoff_seconds(settings, job.fence)
-    sentence = f"attempt {job.fence} failed ({_sentence(ending)}); attempt {job.fence + 1} starts in {wait:.0f} s"
+    if ending.reason is Reason.WORKER_LOST:
+        what = f"attempt {job.fence} lost its worker at {jobs.get_now(tx):%H:%M:%S} UTC: {ending.message}"
+    else:
+        what = f"attempt {job.fence} failed ({_sentence(ending)})"
+    sentence = f"{what}; attempt {job.fence + 1} starts in {wait:.0f} s"
     return _queue_again(tx, job, sentence, wait, counted)
 
 
 def _queue_again(tx: Connection, job: Job, message: str, wait_seconds: float, counted: dict[str, Any]) -> Job:
     due = jobs.get_now(tx) + timedelta(seconds=wait_seconds)
-    values = {"message": message, "run_after": due, "hint_after": due, "hints": 0, "worker": None, **counted}
+    values = {
+        "message": message,
+        "run_after": due,
+        "hint_after": due,
+        "hints": 0,
+        "waiting_for": 0,
+        "worker": None,
+        **counted,
+    }
     return _move(tx, job, JobState.QUEUED, values, message)
 
 

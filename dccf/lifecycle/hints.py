@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 from dccf.config import Settings
 from dccf.lifecycle import channels, owners
 from dccf.models import JobState
-from dccf.store import backlog, fleet, history, jobs, limits, outbox
+from dccf.store import backlog, fleet, history, jobs, limits, outbox, queues, waiting
 from dccf.store.backlog import InFlight, Lane
 from dccf.store.database import Database
 from dccf.store.outbox import Hint
+from dccf.store.waiting import Why
 
 #: Hints that one call takes, and rows it looks at to choose them, so that one transaction stays short.
 BATCH = 200
@@ -39,7 +40,7 @@ def take_first(database: Database, settings: Settings, job_id: UUID) -> list[Hin
         if job is None or not backlog.try_lock(tx, [job.spec.queue]):
             return []
         queue, lane = job.spec.queue, (job.spec.queue, job.owner)
-        if backlog.is_any_due(tx, queue, job_id):
+        if backlog.is_any_due(tx, queue, job_id) or queue in queues.get_paused(tx):
             return []
         in_flight = backlog.count_in_flight(tx)
         room = _room(settings, fleet.count_slots(tx), in_flight, queue)
@@ -65,7 +66,7 @@ def take_due(database: Database, settings: Settings) -> list[Hint]:
 def _take_first_hints(tx: Connection, settings: Settings) -> list[Hint]:
     """Choose under a lock per queue, so that two controllers do not both fill the same room."""
     lanes = backlog.find_lanes(tx)
-    ours = backlog.try_lock(tx, {queue for queue, _ in lanes})
+    ours = backlog.try_lock(tx, {queue for queue, _ in lanes} - queues.get_paused(tx).keys())
     in_flight = backlog.count_in_flight(tx)
     slots = fleet.count_slots(tx)
     room = {queue: _room(settings, slots, in_flight, queue) for queue in ours}
@@ -132,18 +133,20 @@ def decline(database: Database, job_id: UUID, why: str) -> None:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        hold(tx, job_id, why, RETRY_SECONDS)
+        job = jobs.lock(tx, job_id)
+        if job is None or job.state is not JobState.QUEUED:
+            return
+        outbox.put_back(tx, [job_id], RETRY_SECONDS)
+        if job.message != why:
+            jobs.set_message(tx, job_id, why)
+            history.add_event(tx, job_id, job.state, job.fence, why)
+            jobs.notify(tx, channels.JOB_CHANGED, str(job_id))
 
 
-def hold(tx: Connection, job_id: UUID, why: str, wait_seconds: float) -> None:
-    """Take a job's hint back, and say what keeps the job waiting; it is due again after the wait."""
-    job = jobs.lock(tx, job_id)
-    if job is None or job.state is not JobState.QUEUED:
-        return
-    outbox.put_back(tx, [job_id], wait_seconds)
-    if job.message != why:
-        jobs.set_message(tx, job_id, why)
-        history.add_event(tx, job_id, job.state, job.fence, why)
+def hold(tx: Connection, job_id: UUID, why: Why) -> None:
+    """Take back the hint of a job that may not start now, and say why; another one goes out when it may."""
+    outbox.put_back(tx, [job_id], 0)
+    if waiting.note(tx, [job_id], why):
         jobs.notify(tx, channels.JOB_CHANGED, str(job_id))
 
 

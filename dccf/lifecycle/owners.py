@@ -21,6 +21,11 @@ def defaults(settings: Settings) -> OwnerLimits:
     return OwnerLimits(running=settings.owner_running_limit, queued=settings.owner_queued_limit)
 
 
+def get_limits(tx: Connection, settings: Settings, owner: str) -> OwnerLimits:
+    """Give the limits that count for an owner."""
+    return limits.over_defaults(limits.get(tx, owner), defaults(settings))
+
+
 def running_limit(settings: Settings, own: OwnerLimits | None) -> int:
     """Give the number of jobs that an owner may have running; a very large one where there is no limit."""
     limit = limits.over_defaults(own or OwnerLimits(), defaults(settings)).running
@@ -33,7 +38,7 @@ def check_queued(tx: Connection, settings: Settings, owner: str) -> None:
     Raises:
         LimitReached: they have.
     """
-    limit = limits.over_defaults(limits.get(tx, owner), defaults(settings)).queued
+    limit = get_limits(tx, settings, owner).queued
     if limit is None:
         return
     count = limits.count_queued(tx, owner, limit + 1)
@@ -45,20 +50,6 @@ def check_queued(tx: Connection, settings: Settings, owner: str) -> None:
             f"owner {owner} has {limit} jobs waiting, which is the limit; submit again when some have started, "
             f"or ask the administrator for more (dccf limits set {owner} --queued N)"
         )
-
-
-def why_not_running(tx: Connection, settings: Settings, owner: str) -> str | None:
-    """Say why one more job of an owner may not start now, or ``None``; keeps others from counting meanwhile."""
-    limit = limits.over_defaults(limits.get(tx, owner), defaults(settings)).running
-    if limit is None:
-        return None
-    limits.lock(tx, owner)
-    return None if limits.count_running(tx, owner) < limit else limit_reached(limit)
-
-
-def limit_reached(limit: int) -> str:
-    """Say that an owner's limit keeps a job from starting."""
-    return f"owner limit of {limit} running job{'' if limit == 1 else 's'} reached; it starts when another has ended"
 
 
 def get_usage(database: Database, settings: Settings, owner: str | None) -> tuple[OwnerUsage, ...]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from dccf import errors
 from dccf.config import Settings
-from dccf.lifecycle import channels, owners
+from dccf.lifecycle import channels, owners, waiting
 from dccf.models import Job, JobState
 from dccf.store import history, jobs
 from dccf.store.jobs import NewJob
@@ -33,7 +33,7 @@ def submit(tx: Connection, settings: Settings, new: NewJob) -> Submitted:
         LimitReached: the owner has as many jobs waiting as they may.
         IdempotencyMismatch: the key was used with a different request.
     """
-    if jobs.insert_new(tx, new):
+    if jobs.insert_new(tx, new, waiting.at_first(new.spec)):
         if not new.is_admitted:
             owners.check_queued(tx, settings, new.owner)
         history.add_event(tx, new.id, JobState.QUEUED, 0, f"submitted by {new.owner}")

@@ -38,7 +38,6 @@ class NewJob:
     celery_message: str
     has_continuation: bool
     max_attempts: int
-    message: str
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     #: It goes on with a canvas whose first job was admitted; the owner's limit does not break it off half-way.
@@ -69,7 +68,7 @@ def from_row(row: Row[Any]) -> Job:
 _JOB_FIELDS = tuple(name for name in Job.model_fields if name not in {"spec", "inputs"})
 
 
-def insert_new(tx: Connection, new: NewJob) -> bool:
+def insert_new(tx: Connection, new: NewJob, message: str) -> bool:
     """Insert a queued job; tell whether it was new (its id and its idempotency key were free)."""
     run_after = func.coalesce(literal(new.spec.run_after), func.now())
     statement = (
@@ -79,7 +78,7 @@ def insert_new(tx: Connection, new: NewJob) -> bool:
             owner=new.owner,
             queue=new.spec.queue,
             state=JobState.QUEUED,
-            message=new.message,
+            message=message,
             spec=new.spec.model_dump(mode="json"),
             bundle_id=new.bundle_id,
             inputs=list(new.inputs),
@@ -168,6 +167,7 @@ def claim(
             worker=worker,
             lease_expires_at=func.now() + seconds(lease_seconds),
             hint_after=None,
+            waiting_for=0,
             started_at=func.now(),
             running_at=None,
             collecting_at=None,

@@ -96,7 +96,7 @@ def _note_hints(tx: Connection, which: ColumnElement[bool], resend_seconds: floa
 
 
 def put_back(tx: Connection, job_ids: Sequence[UUID], retry_seconds: float) -> None:
-    """Note that hints could not be sent, so that they are due again soon."""
+    """Note that hints could not be sent, or brought nothing, so that they are due again soon."""
     tx.execute(
         update(job)
         .where(job.c.id.in_(job_ids), job.c.hint_after.is_not(None))

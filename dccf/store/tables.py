@@ -123,6 +123,8 @@ job = Table(
     Column("queue_timeout_seconds", Double),
     Column("hints", Integer, nullable=False, server_default="0"),
     _time("hint_after"),  # when the next hint may go out; NULL when none is wanted
+    # What it was last said to wait for (dccf.models.WaitingFor), so that it is said once.
+    Column("waiting_for", SmallInteger, nullable=False, server_default="0"),
     _time("hinted_at"),  # when the last hint went out
     Column("idempotency_key", Text),
     Column("request_hash", LargeBinary),
@@ -151,7 +153,14 @@ Index(
 )
 Index("job_lease_expires_at_idx", job.c.lease_expires_at, postgresql_where=job.c.lease_expires_at.is_not(None))
 Index("job_active_idx", job.c.owner, job.c.queue, job.c.worker, postgresql_where=job.c.lease_expires_at.is_not(None))
-Index("job_queued_idx", job.c.owner, job.c.queue, postgresql_where=job.c.state == "queued")
+Index(
+    "job_queued_idx",
+    job.c.owner,
+    job.c.queue,
+    job.c.waiting_for,
+    job.c.run_after,
+    postgresql_where=job.c.state == "queued",
+)
 Index("job_hinted_idx", job.c.queue, job.c.owner, postgresql_where=(job.c.state == "queued") & (job.c.hints > 0))
 Index("job_owner_created_at_idx", job.c.owner, job.c.created_at, job.c.id)
 Index("job_created_at_idx", job.c.created_at, job.c.id)
@@ -230,6 +239,14 @@ owner_limit = Table(
     Column("running", Integer),  # NULL: as the settings say
     Column("queued", Integer),
     CheckConstraint("running >= 0 AND queued >= 0", name="not_negative"),
+)
+
+queue_pause = Table(
+    "queue_pause",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("paused_by", Text, nullable=False),
+    _time("paused_at", default_now=True),
 )
 
 worker = Table(

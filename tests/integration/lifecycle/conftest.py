@@ -46,7 +46,6 @@ def submit_job(database: Database, settings: Settings) -> SubmitJob:
                 "celery_message": "{}",
                 "has_continuation": False,
                 "max_attempts": 3,
-                "message": "waits",
                 "request_hash": intake.request_hash(job_spec),
             }
             return submit(tx, settings, NewJob(**{**values, **fields})).job

@@ -18,7 +18,8 @@ from sqlalchemy import text
 
 from dccf import errors
 from dccf.celery_app import app, dispatch
-from dccf.models import Job, JobState, Reason
+from dccf.lifecycle import owners
+from dccf.models import Job, JobState, OwnerLimits, Reason
 from dccf.store import artifacts, blobs, bundles, history
 from dccf.store.outbox import Hint
 from dccf.tasks import run_dockerfile
@@ -256,3 +257,9 @@ def test_eager_mode_plays_the_fake_runner_without_any_service(monkeypatch: pytes
     failed = run_dockerfile.delay(dockerfile="FROM busybox\n", env={"DCCF_FAKE_EXIT_CODE": "3"})
     with pytest.raises(errors.JobFailed):
         failed.get()
+
+
+def test_at_the_owners_queued_limit_delay_raises_and_says_what_to_do(fleet_environment: dict[str, str]) -> None:
+    owners.set_limits(app.database, app.settings, "full", OwnerLimits(queued=0))
+    with pytest.raises(errors.LimitReached, match="dccf limits set full --queued"):
+        run_dockerfile.delay(dockerfile="FROM busybox\n", owner="full")

@@ -35,7 +35,6 @@ def submit_job_message(database: Database, settings: Settings) -> UUID:
             celery_message=messages.for_job(celery, job_id, "ann", spec),
             has_continuation=False,
             max_attempts=3,
-            message="waits",
         )
         submit(tx, settings, new)
     return job_id
