@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from dccf.local.kafka import KafkaCluster
 from dccf.local.kafka_errors import JavaMissingError, KafkaDownloadError
 from dccf.local.kafka_install import default_cache_dir, ensure_jars, require_java
+
+from .fleet import Fleet, figures
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +30,51 @@ def kafka(kafka_installed: None, tmp_path_factory: pytest.TempPathFactory) -> It
     """One broker for all tests that leave it running."""
     with KafkaCluster(tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def own_kafka(kafka_installed: None, tmp_path: Path) -> Iterator[KafkaCluster]:
+    """One broker for a test that stops it."""
+    with KafkaCluster(tmp_path / "kafka") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def three_kafkas(kafka_installed: None, tmp_path: Path) -> Iterator[KafkaCluster]:
+    """Three brokers for a test that stops some of them."""
+    with KafkaCluster(tmp_path / "kafka", nodes=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def fleet(kafka: KafkaCluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Workers on the broker of all tests."""
+    yield from _fleet(kafka, tmp_path, request)
+
+
+@pytest.fixture
+def own_fleet(own_kafka: KafkaCluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Workers on a broker that may be stopped."""
+    yield from _fleet(own_kafka, tmp_path, request)
+
+
+@pytest.fixture
+def fleet_of_three(three_kafkas: KafkaCluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Workers on three brokers."""
+    yield from _fleet(three_kafkas, tmp_path, request)
+
+
+def _fleet(cluster: KafkaCluster, folder: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    made = Fleet(cluster.bootstrap_servers, folder, request.node.name)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what became of the tasks in each test of faults."""
+    if figures:
+        terminalreporter.section("tasks under faults")
+        for line in figures:
+            terminalreporter.line(line)

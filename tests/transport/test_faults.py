@@ -1,137 +1,22 @@
-"""Celery workers and brokers that die: nothing is lost. `DCCF_FAULT_TASKS` makes the runs longer."""
+"""Celery workers and brokers that die: nothing that was confirmed is lost. See `fleet` for the numbers."""
 
 import collections
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from celery import Celery
-from kombu import pools
-from kombu.exceptions import OperationalError
 
-import dccf.transport
 from dccf.local.kafka import KafkaCluster
+from dccf.transport.cluster import Cluster
 
-from .kafkahelp import unique, url
+from .fleet import OUTAGE_SECONDS, SHARED_TASKS, TASKS, Fleet
+from .kafkahelp import connected
 from .waiting import wait_until
 
-_pools: Any = pools
-
 pytestmark = pytest.mark.kafka
-
-TASKS = int(os.environ.get("DCCF_FAULT_TASKS", "200"))
-
-
-class Fleet:
-    """Workers on one queue, and what their tasks noted."""
-
-    def __init__(self, servers: str, folder: Path) -> None:
-        dccf.transport.register()
-        self.notes = folder / "notes"
-        self.notes.touch()
-        self.folder = folder
-        self.environment = os.environ | {
-            "FAULT_BROKER": url(servers, "faults"),
-            "FAULT_QUEUE": unique("faults"),
-            "FAULT_FILE": str(self.notes),
-        }
-        self.app: Any = Celery(broker=self.environment["FAULT_BROKER"], set_as_current=False)
-        self.app.conf.task_default_queue = self.environment["FAULT_QUEUE"]
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
-        self.sent: set[int] = set()
-        self.refused = 0
-
-    def start(self, name: str, concurrency: int = 2) -> subprocess.Popen[bytes]:
-        """Start a worker and wait until it answers."""
-        worker = self.launch(name, concurrency)
-        self.wait_for(name)
-        return worker
-
-    def wait_for(self, name: str) -> None:
-        """Wait until a worker answers."""
-        wait_until(lambda: self.app.control.ping([f"{name}@here"], timeout=1, limit=1), 60)
-
-    def launch(self, name: str, concurrency: int = 2) -> subprocess.Popen[bytes]:
-        """Start a worker."""
-        log = (self.folder / f"{name}.log").open("wb")
-        command = [sys.executable, "-m", "celery", "-A", "fault_app", "worker", "-l", "INFO", "--without-gossip"]
-        with log:
-            worker = subprocess.Popen(
-                [*command, "--without-mingle", "-c", str(concurrency), "-n", f"{name}@here"],
-                cwd=Path(__file__).parent,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.workers[name] = worker
-        return worker
-
-    def send(self, count: int, seconds: float = 0.0, every_seconds: float = 0.0) -> None:
-        """Send tasks; remember those that Kafka confirmed."""
-        for _ in range(count):
-            number = len(self.sent) + self.refused
-            try:
-                self.app.send_task("note", (number, seconds))
-            except OperationalError:
-                self.refused += 1
-            else:
-                self.sent.add(number)
-            time.sleep(every_seconds)
-
-    def lines(self, kind: str) -> list[list[str]]:
-        """Return the notes of one kind."""
-        return [line.split() for line in self.notes.read_text().splitlines() if line.startswith(kind)]
-
-    def ended(self) -> set[int]:
-        """Return the tasks that ended at least once."""
-        return {int(line[1]) for line in self.lines("end")}
-
-    def wait_for_all(self, timeout_seconds: float = 90) -> None:
-        """Fail if a confirmed task is lost."""
-        wait_until(lambda: self.sent <= self.ended(), timeout_seconds, 0.1)
-
-    def duplicates(self) -> int:
-        """Return how many starts were not the first of their task."""
-        starts = collections.Counter(line[1] for line in self.lines("start"))
-        return sum(starts.values()) - len(starts)
-
-    def stop(self) -> None:
-        """End all workers."""
-        for worker in self.workers.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGCONT)
-                worker.terminate()
-        for worker in self.workers.values():
-            try:
-                worker.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(worker.pid, signal.SIGKILL)
-                worker.wait()
-        # kombu keeps pools per URL for the whole process; the next fleet needs new ones.
-        _pools.reset()
-        dccf.transport.close_clients()
-
-
-@pytest.fixture
-def fleet(kafka: KafkaCluster, tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(kafka.bootstrap_servers, tmp_path)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def own_kafka(kafka_installed: None, tmp_path: Path) -> Iterator[KafkaCluster]:
-    with KafkaCluster(tmp_path / "kafka") as cluster:
-        yield cluster
 
 
 def test_tasks_run_and_remote_control_works(fleet: Fleet) -> None:
@@ -207,26 +92,92 @@ def test_a_worker_that_stands_still_longer_than_the_lock_loses_nothing(fleet: Fl
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_the_restart_of_the_broker_loses_nothing(own_kafka: KafkaCluster, tmp_path: Path, how: str) -> None:
-    fleet = Fleet(own_kafka.bootstrap_servers, tmp_path)
-    try:
-        worker = fleet.start("steady")
-        sender = threading.Thread(target=fleet.send, args=(TASKS, 0.02, 0.02))
+def test_the_restart_of_the_broker_loses_nothing(own_kafka: KafkaCluster, own_fleet: Fleet, how: str) -> None:
+    worker = own_fleet.start("steady")
+    sender = threading.Thread(target=own_fleet.send, args=(TASKS, 0.02, 0.02))
+    sender.start()
+    wait_until(lambda: len(own_fleet.ended()) > TASKS // 10)
+    if how == "kill":
+        own_kafka.kill()
+    else:
+        own_kafka.stop_node()
+    own_kafka.restart()
+    sender.join()
+
+    own_fleet.wait_for_all()
+
+    assert worker.poll() is None
+    assert not own_fleet.refused, "the outage was shorter than the time a publish may take"
+
+
+def test_a_long_outage_loses_nothing_that_was_confirmed(own_kafka: KafkaCluster, own_fleet: Fleet) -> None:
+    worker = own_fleet.start("patient")
+    before = TASKS // 2
+    own_fleet.send(before, 0.01)
+    wait_until(lambda: own_fleet.ended())
+    own_kafka.stop_node()
+    back = time.monotonic() + OUTAGE_SECONDS
+    senders = [
+        threading.Thread(target=own_fleet.send_until, args=(back + 15, 0.01, OUTAGE_SECONDS / TASKS))
+        for _ in range(3)
+    ]
+    for sender in senders:
         sender.start()
-        wait_until(lambda: len(fleet.ended()) > TASKS // 10)
-        if how == "kill":
-            own_kafka.kill()
-        else:
-            own_kafka.stop_node()
-        own_kafka.restart()
+    wait_until(lambda: time.monotonic() > back, OUTAGE_SECONDS + 5, 0.2)
+    raised = len(own_fleet.refused)
+    own_kafka.restart()
+    for sender in senders:
         sender.join()
 
-        fleet.wait_for_all()
+    own_fleet.wait_for_all()
 
-        assert worker.poll() is None
-        assert fleet.refused == 0, "the outage was shorter than the time a publish may take"
-    finally:
-        fleet.stop()
+    assert raised, "a publish while the broker is away must say so"
+    assert len(own_fleet.sent) > before, "publishing works again without a new connection by hand"
+    assert own_fleet.ended() <= own_fleet.sent | own_fleet.refused
+    assert worker.poll() is None
+
+
+def test_the_kill_of_the_leader_of_three_loses_nothing(three_kafkas: KafkaCluster, fleet_of_three: Fleet) -> None:
+    worker = fleet_of_three.start("follower")
+    sender = threading.Thread(target=fleet_of_three.send, args=(TASKS, 0.02, 0.05))
+    sender.start()
+    wait_until(lambda: len(fleet_of_three.ended()) > TASKS // 10)
+    killed = leader(three_kafkas, fleet_of_three.queue)
+    three_kafkas.kill(killed)
+    wait_until(lambda: len(fleet_of_three.ended()) > TASKS // 2, 90)
+    assert leader(three_kafkas, fleet_of_three.queue) != killed
+    sender.join()
+
+    fleet_of_three.wait_for_all()
+
+    assert worker.poll() is None
+    assert not fleet_of_three.refused, "two brokers of three are enough to publish"
+
+
+def leader(cluster: KafkaCluster, queue: str) -> int:
+    """Return the node that leads a queue's topic, asked of those that run."""
+    with connected(",".join(cluster.servers()), "faults") as connection:
+        settings = connection.transport.settings
+        with contextlib.closing(Cluster(settings)) as view:
+            _, port = view.leader(settings.names.queue_topic(queue), 0)
+    return [server.endswith(f":{port}") for server in cluster.servers()].index(True)
+
+
+def test_workers_share_a_full_queue_evenly(fleet: Fleet) -> None:
+    names = ("one", "two", "three")
+    for name in names:
+        fleet.launch(name, concurrency=1)
+    for name in names:
+        fleet.wait_for(name)
+    fleet.app.control.cancel_consumer(fleet.queue, reply=True, timeout=10, limit=3)
+    fleet.send(SHARED_TASKS)
+    fleet.app.control.add_consumer(fleet.queue, reply=True, timeout=10, limit=3)
+    fleet.wait_for_all(SHARED_TASKS / 30)
+
+    shares = collections.Counter(line[2] for line in fleet.lines("end"))
+    fair = SHARED_TASKS / len(names)
+    assert len(shares) == len(names)
+    assert all(abs(share - fair) <= 0.2 * fair for share in shares.values()), shares
 
 
 def test_a_task_of_four_locks_runs_once(fleet: Fleet) -> None:

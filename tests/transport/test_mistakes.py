@@ -18,6 +18,7 @@ from dccf.local.kafka_settings import Access
 from dccf.transport.errors import AuthenticationRefusedError, BrokerUnsupportedError, CertificateNotTrustedError
 
 from .certificates import make_certificates
+from .fleet import Fleet
 from .guarded import USERS, Guarded, allow, old_broker
 from .kafkahelp import Collector, Connection, Exchange, Producer, Queue, connected, publish, unique, work_queue
 from .waiting import wait_until
@@ -279,27 +280,17 @@ def test_two_applications_with_the_same_names_do_not_hear_each_other(kafka: Kafk
 # A broker that is away -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def own_kafka(kafka_installed: None, tmp_path: Path) -> Iterator[KafkaCluster]:
-    with KafkaCluster(tmp_path / "kafka") as cluster:
-        yield cluster
-
-
-def test_a_worker_waits_for_a_broker_that_comes_later(own_kafka: KafkaCluster, tmp_path: Path) -> None:
-    from .test_faults import Fleet
-
+def test_a_worker_waits_for_a_broker_that_comes_later(own_kafka: KafkaCluster, own_fleet: Fleet) -> None:
     own_kafka.stop()
-    fleet = Fleet(own_kafka.bootstrap_servers, tmp_path)
-    try:
-        fleet.launch("early")
-        log = tmp_path / "early.log"
-        wait_until(lambda: "check host and port" in log.read_text(), 60)
-        own_kafka.start()
-        fleet.wait_for("early")
-        fleet.send(5)
-        fleet.wait_for_all()
-    finally:
-        fleet.stop()
+    own_fleet.launch("early")
+    log = own_fleet.folder / "early.log"
+    wait_until(lambda: "check host and port" in log.read_text(), 60)
+
+    own_kafka.start()
+
+    own_fleet.wait_for("early")
+    own_fleet.send(5)
+    own_fleet.wait_for_all()
 
 
 def test_publishing_without_a_broker_raises_and_works_again_when_it_is_back(own_kafka: KafkaCluster) -> None:
