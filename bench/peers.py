@@ -38,8 +38,12 @@ def rabbitmq(folder: Path) -> Iterator[str]:
     }
     # Debian's wrapper would change to the user `rabbitmq`; the server itself runs as anybody.
     command = ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
-    with _running(command, port, environment, folder):
-        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+    try:
+        with _running(command, port, environment, folder):
+            yield f"amqp://guest:guest@127.0.0.1:{port}//"
+    finally:
+        # Erlang's port mapper outlives the node that started it.
+        subprocess.run(["epmd", "-port", str(epmd), "-kill"], check=False, capture_output=True)
 
 
 @contextmanager
