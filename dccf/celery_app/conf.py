@@ -51,9 +51,9 @@ def build(settings: Settings) -> dict[str, Any]:
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
     if not settings.broker_url.startswith("filesystem://"):
-        # A hint is only a hint: it is finished when a worker has it, so that no long job holds its queue up. And
-        # jobs are long, so none is fetched ahead of a free slot.
-        return {"settle": "delivery", "read_ahead": 0}
+        # Jobs are long, so no hint is fetched ahead of a free slot. Hints say themselves that they are finished on
+        # delivery (`dccf.celery_app.messages`); what others send by the task's name is held until it has a row.
+        return {"settle": "ack", "read_ahead": 0}
     messages = f"{settings.broker_folder}/messages"
     return {
         "data_folder_in": messages,

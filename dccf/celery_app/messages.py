@@ -13,6 +13,8 @@ from dccf.celery_app.app import DccfCelery
 from dccf.celery_app.conf import TASK_NAME
 from dccf.models import JobSpec
 from dccf.store.outbox import Hint
+from dccf.transport.options import Settle
+from dccf.transport.records import SETTLE
 
 
 @dataclass(frozen=True)
@@ -60,5 +62,8 @@ def publish(app: DccfCelery, producer: Any, hint: Hint) -> None:
     kept = loads(hint.celery_message)
     # Flower shall see a job as sent once, however often its hint is.
     sent_event = kept["sent_event"] if hint.sent_before == 0 else None
-    message = task_message(kept["headers"], kept["properties"], tuple(kept["body"]), sent_event)
+    # The hint is finished when a worker has it: the job's row says the rest, and no long job holds its queue up.
+    # A message that somebody else sends by the task's name has no row yet, so it is held until its task ends.
+    headers = kept["headers"] | {SETTLE: Settle.DELIVERY}
+    message = task_message(headers, kept["properties"], tuple(kept["body"]), sent_event)
     app.amqp.send_task_message(producer, TASK_NAME, message, queue=hint.queue)

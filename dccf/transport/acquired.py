@@ -34,6 +34,8 @@ class Record:
     consumer: "Holder"
     acquired_at: float
     state: State = State.HELD
+    #: It was finished for the broker when it was handed on, so only a copy brings it back.
+    finished_by_delivery: bool = False
 
 
 class Holder(Protocol):

@@ -21,6 +21,7 @@ from dccf.transport.qos import QoS
 from dccf.transport.records import (
     AMQP_PROPERTIES,
     DELIVERY_COUNT,
+    SETTLE,
     OutgoingRecord,
     decode_message,
     encode_message,
@@ -250,8 +251,8 @@ class Channel(_Base):
             record.consumer.settle(record, Acknowledgement.ACCEPT)
         else:
             self.qos.track(payload["properties"]["delivery_tag"], record)
-            if record.consumer.options.settle is Settle.DELIVERY:
-                record.consumer.settle(record, Acknowledgement.ACCEPT)
+            if payload["headers"].get(SETTLE, record.consumer.options.settle) == Settle.DELIVERY:
+                record.finished_by_delivery = record.consumer.settle(record, Acknowledgement.ACCEPT)
         handler(payload)
         return True
 

@@ -15,6 +15,8 @@ from dccf.transport.protocol import MemoryRecords, MemoryRecordsBuilder
 DELIVERIES_HEADER = "deliveries"
 #: Message header with the deliveries before the present one; RabbitMQ's quorum queues use the same name.
 DELIVERY_COUNT = "x-delivery-count"
+#: Message header by which a sender says when this message is finished, whatever its queue says.
+SETTLE = "x-settle"
 #: What AMQP carries beside headers and body; brokers drop anything else, and JSON could not hold it.
 AMQP_PROPERTIES = frozenset(
     {

@@ -8,7 +8,6 @@ from kombu.exceptions import KombuError
 
 from dccf.transport.acquired import Record, State
 from dccf.transport.client import Client
-from dccf.transport.options import Settle
 from dccf.transport.protocol import Acknowledgement
 from dccf.transport.records import DELIVERIES_HEADER, OutgoingRecord
 
@@ -87,5 +86,4 @@ class Returns:
 
 
 def _can_be_copied(record: Record) -> bool:
-    settled_by_delivery = record.state is State.SETTLED and record.consumer.options.settle is Settle.DELIVERY
-    return record.state is State.HELD or settled_by_delivery
+    return record.state is State.HELD or (record.state is State.SETTLED and record.finished_by_delivery)

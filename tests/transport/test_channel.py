@@ -11,7 +11,7 @@ from kombu.exceptions import ChannelError, OperationalError
 
 import dccf.transport
 from dccf.local.kafka import KafkaCluster
-from dccf.transport.records import DELIVERY_COUNT
+from dccf.transport.records import DELIVERY_COUNT, SETTLE
 
 from .kafkahelp import Collector, Connection, Exchange, Producer, Queue, connected, publish, unique, work_queue
 from .waiting import wait_until
@@ -147,6 +147,21 @@ def test_settled_by_delivery_a_message_is_finished_when_handed_over(kafka: Kafka
         assert [message.payload for message in collector.collect(2)] == [1, 2]
         collector.messages[1].requeue()
         assert collector.collect(3)[-1].payload == 2
+
+
+def test_a_sender_may_say_that_a_message_is_finished_when_handed_over(connection: Any) -> None:
+    name = unique("chosen")
+    queue = work_queue(name)
+    publish(connection, queue, "held")
+    Producer(connection.default_channel).publish("hint", routing_key=name, headers={SETTLE: "delivery"})
+    collector = Collector(connection, queue)
+    held, hint = collector.collect(2)
+
+    wait_until(lambda: connection.default_channel._size(name) == 1)
+    assert (held.payload, hint.payload) == ("held", "hint")
+    hint.requeue()
+    assert collector.collect(3)[-1].payload == "hint", "handed over is not lost: it can be given back"
+    held.ack()
 
 
 def test_every_consumer_of_a_fanout_exchange_gets_every_message(connection: Any) -> None:
