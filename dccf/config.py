@@ -154,6 +154,12 @@ class Settings(BaseModel):
         7 * 86400, gt=0, description="A built image that was not used for this long is removed."
     )
     pids_limit: int = Field(256, ge=8, description="Most processes in a job's container.")
+    output_store: Literal["auto", "loop", "plain", "archive"] = Field(
+        "auto", description="Where /output lies: the first of `loop`, `plain` and `archive` that works, or this one."
+    )
+    output_folder: Path | None = Field(
+        None, description="The worker's folder for /output, on the daemon's machine; in the state folder if not set."
+    )
     output_limit_bytes: MemoryBytes = Field(1 * GIB, description="Most that one job may leave in /output.")
     output_file_limit_bytes: MemoryBytes = Field(512 * MIB, description="Largest single file in /output.")
     output_files_limit: int = Field(10_000, ge=1, description="Most files that one job may leave in /output.")

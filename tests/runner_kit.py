@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import threading
 import uuid
 from collections import defaultdict
@@ -13,10 +14,20 @@ from dccf.config import Settings
 from dccf.models import JobSpec, StopCause, Stream
 from dccf.runner.base import AttemptRef, ContextFile, Exit, Runner
 
+_STATE: list[tempfile.TemporaryDirectory[str]] = []
+
 
 def runner_settings(**changes: object) -> Settings:
     """Settings for a runner; nothing but the runner's own fields means anything."""
-    values = {"database_url": "postgresql://unused", "broker_url": "filesystem://", "broker_folder": Path("/unused")}
+    if not _STATE:
+        _STATE.append(tempfile.TemporaryDirectory(prefix="dccf-state-"))
+    folder = Path(_STATE[0].name)
+    values = {
+        "state_folder": folder,
+        "database_url": "postgresql://unused",
+        "broker_url": "filesystem://",
+        "broker_folder": Path("/unused"),
+    }
     return Settings.model_validate({**values, **changes})
 
 

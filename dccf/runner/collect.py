@@ -23,9 +23,11 @@ from dccf.runner.wire import READ_BYTES, Exchange
 #: Longest silence of the daemon while it sends an archive.
 SILENCE_SECONDS = 120.0
 #: Folders, links and the like that are passed over for each file that may be left; more is a flood.
-_ENTRIES_PER_FILE = 5
+ENTRIES_PER_FILE = 5
 #: What is read off the stream at most only to be thrown away, so that smaller files behind it are kept.
 _SKIP_BYTES = 1 << 30
+#: Deepest folder that is looked into; a container can nest thousands.
+MAX_DEPTH = 128
 #: Longest path that is kept; an index of the store takes no more than some 2.7 kB.
 MAX_PATH_BYTES = 2048
 _CHUNK_BYTES = 1 << 18
@@ -62,7 +64,7 @@ def files_of(archive: io.BufferedIOBase, limits: OutputLimits) -> Iterator[Outpu
         AttemptFailed: ``output_limit_exceeded``, after yielding what fits.
         EngineUnavailable: the archive is broken.
     """
-    left = _Allowance(limits)
+    left = Allowance(limits)
     try:
         with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape") as tar:
             for member in tar:
@@ -70,12 +72,10 @@ def files_of(archive: io.BufferedIOBase, limits: OutputLimits) -> Iterator[Outpu
                 tar.members.clear()  # type: ignore[attr-defined]
                 if not left.take_entry():
                     break
-                if not member.isreg():
-                    continue
-                path = safe_path(member.name)
-                if not path or not left.take_file(member.size, path):
-                    if left.is_spent:
-                        break
+                path = _wanted_path(member, left)
+                if left.is_spent:
+                    break
+                if not path:
                     continue
                 stream = tar.extractfile(member)
                 if stream is None:
@@ -88,6 +88,18 @@ def files_of(archive: io.BufferedIOBase, limits: OutputLimits) -> Iterator[Outpu
         raise EngineUnavailable(f"The Docker daemon's archive of {OUTPUT} is broken: {error}") from error
     if left.excess:
         raise AttemptFailed(Reason.OUTPUT_LIMIT_EXCEEDED, left.excess)
+
+
+def _wanted_path(member: tarfile.TarInfo, left: Allowance) -> str:
+    """Give the path of a member that is to be taken, or an empty text."""
+    depth = member.name.count("/")
+    if member.isdir():
+        left.take_depth(depth)
+    if not member.isreg():
+        return ""
+    path = safe_path(member.name)
+    fits = bool(path) and left.take_depth(depth - 1, member.size) and left.take_file(member.size, path)
+    return path if fits else ""
 
 
 def safe_path(name: str) -> str:
@@ -118,22 +130,35 @@ def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
         yield data
 
 
-class _Allowance:
-    """What may still be taken; ``excess`` is a sentence about the first thing that did not fit."""
+class Allowance:
+    """What may still be taken; ``excess`` is a sentence about the first thing that did not fit.
 
-    def __init__(self, limits: OutputLimits) -> None:
+    ``skipping_costs``: a file that is left out has to be read all the same.
+    """
+
+    def __init__(self, limits: OutputLimits, *, skipping_costs: bool = True) -> None:
         self._limits = limits
+        self._skipping_costs = skipping_costs
         self._bytes = self._files = self._entries = self._skipped = 0
         self.excess = ""
         self.is_spent = False
 
     def take_entry(self) -> bool:
+        """Count a file, folder, link or whatever it is."""
         self._entries += 1
-        if self._entries <= self._limits.files * _ENTRIES_PER_FILE + 1:
+        if self._entries <= self._limits.files * ENTRIES_PER_FILE + 1:
             return True
-        return self._refuse(f"{OUTPUT} holds more than {self._limits.files * _ENTRIES_PER_FILE} entries.", spent=True)
+        # Of a folder that is read from the disk, what was listed before can still be taken.
+        return self._refuse(
+            f"{OUTPUT} holds more than {self._limits.files * ENTRIES_PER_FILE} entries.", spent=self._skipping_costs
+        )
+
+    def take_depth(self, depth: int, size: int = 0) -> bool:
+        """Tell whether what lies so many folders below the top may be taken; ``size`` is a file's."""
+        return depth <= MAX_DEPTH or self._skip(size, f"{OUTPUT} has folders nested deeper than {MAX_DEPTH}.")
 
     def take_file(self, size: int, path: str) -> bool:
+        """Count a regular file if it fits."""
         limits = self._limits
         if len(path.encode()) > MAX_PATH_BYTES:
             return self._skip(size, f"{OUTPUT}/{path[:80]}... is longer than {MAX_PATH_BYTES} bytes.")
@@ -149,7 +174,7 @@ class _Allowance:
 
     def _skip(self, size: int, sentence: str) -> bool:
         """Pass over a file, which still has to be read off the stream; a sparse terabyte is not worth that."""
-        self._skipped += size
+        self._skipped += size if self._skipping_costs else 0
         return self._refuse(sentence, spent=self._skipped > _SKIP_BYTES)
 
     def _refuse(self, sentence: str, *, spent: bool) -> bool:

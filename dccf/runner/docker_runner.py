@@ -6,26 +6,26 @@ process may go on where another stopped.
 
 from __future__ import annotations
 
-import io
-import tarfile
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from dccf.config import Settings
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import JobSpec, Reason, Stream
 from dccf.runner import collect as collecting
-from dccf.runner import endings, imagecache, images, policy, watchdog
+from dccf.runner import endings, imagecache, images, policy, starting, walk, watchdog
 from dccf.runner import spec as translation
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink, OutputFile, StopSignal
 from dccf.runner.build import Build, BuildKitProgress, ClassicProgress, Progress, labelled
 from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole, tar_stream
 from dccf.runner.dockerfile import DockerfileError, Grammar
-from dccf.runner.engine import Engine, ImageFacts
+from dccf.runner.engine import Engine
 from dccf.runner.imagecache import ImageCache
 from dccf.runner.logs import LogReader
-from dccf.runner.probe import Capabilities, probe
-from dccf.runner.wire import EngineFault, Refused
+from dccf.runner.outputs import OutputStore, store_of
+from dccf.runner.probe import Capabilities, choose_store, identity_of, probe, unusable
+from dccf.runner.wire import Refused
 
 #: Longest wait for the rest of the output of a container that has ended.
 DRAIN_SECONDS = 60.0
@@ -44,6 +44,7 @@ class DockerRunner:
         self._settings = settings
         self._engine = Engine(settings.docker_url)
         self._capabilities: Capabilities | None = None
+        self._store: OutputStore | None = None
         self._images = ImageCache(
             self._engine,
             settings.state_folder / "builds",
@@ -53,10 +54,19 @@ class DockerRunner:
         #: BuildKit's cache is dropped after each build; another process may have died before it did that.
         self._may_have_build_cache = True
 
+    @property
+    def store_kind(self) -> str:
+        """Which kind of store ``/output`` lies in."""
+        return self._known_store().kind
+
     def check(self) -> EngineInfo:
         """Ask the daemon who it is; see :meth:`dccf.runner.base.Runner.check`."""
-        found = self._capabilities = probe(self._engine)
-        return EngineInfo("docker", found.version, found.builder, found.warnings)
+        known = self._capabilities
+        if known is None or identity_of(self._info()) != known.identity:
+            known, self._store = probe(self._engine), None
+            self._capabilities = known
+        self._known_store()
+        return EngineInfo("docker", known.version, known.builder, known.warnings)
 
     def build(
         self,
@@ -108,10 +118,11 @@ class DockerRunner:
         facts = self._engine.image(image)
         if facts is None:
             raise EngineUnavailable(f"The Docker daemon has lost the image {image}.")
-        container = self._create(attempt, spec, facts)
+        store = self._known_store()
+        container = starting.create(self._engine, self._settings, store, attempt, spec, facts)
         reader = LogReader(self._engine, container, log, self._settings.log_limit_bytes)
         try:
-            self._start(attempt, facts, container)
+            starting.start(self._engine, attempt, facts, container)
             verdict = watchdog.watch(self._engine, container, stop, reader.limit_exceeded, spec.timeout_seconds)
         except BaseException:
             reader.finish(0)
@@ -119,17 +130,26 @@ class DockerRunner:
         is_complete = reader.finish(DRAIN_SECONDS)
         if verdict.stopped is not None:
             raise AttemptStopped(verdict.stopped)
-        return endings.exit_of(self._engine.state(container), verdict.reason, spec, self._settings, is_complete)
+        state = self._engine.state(container)
+        return endings.exit_of(
+            state,
+            verdict.reason,
+            spec,
+            self._settings,
+            is_log_complete=is_complete,
+            is_output_full=state.exit_code != 0 and store.is_full(attempt),
+        )
 
     def collect(self, attempt: AttemptRef, spec: JobSpec) -> Iterator[OutputFile]:
         """Yield what the container left; see :meth:`dccf.runner.base.Runner.collect`."""
         del spec
-        settings = self._settings
-        limits = collecting.OutputLimits(
-            settings.output_limit_bytes, settings.output_file_limit_bytes, settings.output_files_limit
-        )
+        store = self._known_store()
+        folder = store.folder(attempt)
+        if folder is not None:
+            yield from walk.files_in(folder, store.limits)
+            return
         try:
-            yield from collecting.collect(self._engine, translation.name_of(attempt), limits)
+            yield from collecting.collect(self._engine, translation.name_of(attempt), store.limits)
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not give out /output: {error}") from error
 
@@ -137,6 +157,8 @@ class DockerRunner:
         """Remove an attempt's container, volume and image; see :meth:`dccf.runner.base.Runner.remove`."""
         try:
             self._remove_containers(attempt)
+            # What is of another kind, from before a change of settings, goes as well.
+            store_of(self._settings, "archive").remove(attempt)
             self._engine.remove_image(translation.tag_of(attempt))
             capabilities = self._known_capabilities()
             if capabilities.builder == "classic":
@@ -154,6 +176,7 @@ class DockerRunner:
             found = [translation.attempt_of(names, labels) for names, labels in self._engine.named(wanted)]
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not list its objects: {error}") from error
+        found += store_of(self._settings, "archive").attempts(worker)
         return list(dict.fromkeys(attempt for attempt in found if attempt is not None))
 
     def tidy(self) -> None:
@@ -162,6 +185,19 @@ class DockerRunner:
             self._images.trim()
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove old images: {error}") from error
+
+    def _info(self) -> dict[str, Any]:
+        try:
+            return self._engine.info()
+        except EngineUnavailable as error:
+            raise unusable(self._engine, error) from error
+        except Refused as error:
+            raise EngineUnavailable(f"The Docker daemon does not describe itself: {error}") from error
+
+    def _known_store(self) -> OutputStore:
+        if self._store is None:
+            self._store = choose_store(self._engine, self._known_capabilities().builder, self._settings)
+        return self._store
 
     def _known_capabilities(self) -> Capabilities:
         if self._capabilities is None:
@@ -258,72 +294,7 @@ class DockerRunner:
                 Reason.INVALID_IMAGE, "The image says not what to execute: add CMD or ENTRYPOINT to the Dockerfile."
             )
 
-    def _create(self, attempt: AttemptRef, spec: JobSpec, image: ImageFacts) -> str:
-        """Create the container with a writable, empty ``/output``, and check that this is a folder."""
-        name, helper_name = translation.name_of(attempt), translation.helper_name_of(attempt)
-        try:
-            helper = self._engine.create(helper_name, translation.preparation_config(attempt, image))
-            self._check_output(helper)
-            self._engine.put_archive(helper, "/", [_output_folder()])
-            self._engine.remove_container(helper)
-            return self._engine.create(name, translation.container_config(attempt, spec, image, self._settings))
-        except (Refused, EngineFault) as error:
-            raise self._whose_fault(attempt, image, error) from error
-
-    def _check_output(self, container: str) -> None:
-        try:
-            target = self._engine.link_target(container, translation.OUTPUT)
-        except (Refused, EngineFault) as error:
-            raise AttemptFailed(
-                Reason.INVALID_IMAGE, "/output in the image is not a folder: remove it from the image."
-            ) from error
-        if target:
-            raise AttemptFailed(
-                Reason.INVALID_IMAGE, f"/output in the image is a link to {target}: make it a folder, or remove it."
-            )
-
-    def _start(self, attempt: AttemptRef, image: ImageFacts, container: str) -> None:
-        try:
-            self._engine.start(container)
-        except (Refused, EngineFault) as error:
-            raise self._whose_fault(attempt, image, error) from error
-
-    def _whose_fault(
-        self, attempt: AttemptRef, image: ImageFacts, error: Refused | EngineFault
-    ) -> AttemptFailed | EngineUnavailable:
-        """Tell an image that cannot be started from a daemon that starts nothing.
-
-        Status 4xx blames the image. 5xx may be either (a user that does not exist is a 500), so that it is tried
-        whether the same image starts with the daemon's own defaults.
-        """
-        if isinstance(error, EngineFault) and not self._starts_canary(attempt, image):
-            return error
-        return AttemptFailed(Reason.INVALID_IMAGE, f"The container could not be started: {error}")
-
-    def _starts_canary(self, attempt: AttemptRef, image: ImageFacts) -> bool:
-        name = translation.helper_name_of(attempt)
-        try:
-            self._engine.remove_container(name)
-            canary = self._engine.create(name, translation.canary_config(attempt, image))
-            self._engine.start(canary)
-            self._engine.remove_container(canary)
-        except Refused:
-            return True  # the daemon works, and finds fault with the image once more
-        except EngineUnavailable:
-            return False
-        return True
-
 
 def _ignore_rules(files: dict[str, ContextFile]) -> IgnoreRules:
     file = files.pop(IGNORE_FILE, None)
     return IgnoreRules(read_whole(file, IGNORE_FILE_BYTES).decode("utf-8", "replace") if file else "")
-
-
-def _output_folder() -> bytes:
-    """Pack an entry that makes ``/output`` writable for whatever user the image runs as."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        member = tarfile.TarInfo(translation.OUTPUT.lstrip("/"))
-        member.type, member.mode = tarfile.DIRTYPE, 0o777
-        archive.addfile(member)
-    return packed.getvalue()

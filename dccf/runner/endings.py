@@ -13,7 +13,13 @@ _FILE_TOO_LARGE = 128 + 25
 
 
 def exit_of(
-    state: ContainerState, killed_for: Reason | None, spec: JobSpec, settings: Settings, is_log_complete: bool
+    state: ContainerState,
+    killed_for: Reason | None,
+    spec: JobSpec,
+    settings: Settings,
+    *,
+    is_log_complete: bool,
+    is_output_full: bool,
 ) -> Exit:
     """Describe the end of a container. The reason for which it was killed comes first.
 
@@ -22,7 +28,7 @@ def exit_of(
     """
     if state.is_running:
         raise EngineUnavailable("The Docker daemon said that a container ended, and that it runs.")
-    reason, message = _reason(state, killed_for, spec, settings)
+    reason, message = _reason(state, killed_for, spec, settings, is_output_full=is_output_full)
     warnings = []
     if state.is_oom_killed and reason is None:
         warnings.append(
@@ -36,7 +42,7 @@ def exit_of(
 
 
 def _reason(
-    state: ContainerState, killed_for: Reason | None, spec: JobSpec, settings: Settings
+    state: ContainerState, killed_for: Reason | None, spec: JobSpec, settings: Settings, *, is_output_full: bool
 ) -> tuple[Reason | None, str]:
     if killed_for is Reason.TIMED_OUT:
         return killed_for, f"The container ran longer than {spec.timeout_seconds:g} s."
@@ -48,6 +54,11 @@ def _reason(
         return Reason.OUT_OF_MEMORY, (
             f"The container used more than its {_mib(spec.memory)} of memory (exit code {state.exit_code}): "
             "ask for more memory, or use less; files in /tmp count as memory."
+        )
+    if is_output_full:
+        return Reason.OUTPUT_LIMIT_EXCEEDED, (
+            f"The container filled /output and ended with exit code {state.exit_code}: it may hold "
+            f"{_mib(settings.output_limit_bytes)} in {settings.output_files_limit} files. What fits was kept."
         )
     hint = ""
     if state.exit_code == _FILE_TOO_LARGE:

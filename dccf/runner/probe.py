@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dccf.config import Settings
 from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.models import StopCause, Stream
-from dccf.runner.build import Build, BuildKitProgress
+from dccf.runner import spec as translation
+from dccf.runner.base import AttemptRef
+from dccf.runner.build import Build, BuildKitProgress, ClassicProgress
 from dccf.runner.context import DOCKERFILE, tar_stream
 from dccf.runner.dockerfile import Grammar, parse
-from dccf.runner.engine import Engine
+from dccf.runner.engine import Engine, ImageFacts
+from dccf.runner.outputs import Kind, OutputStore, can_loop, store_of
 from dccf.runner.wire import Refused
 
 EXCLUSIVE_LABEL = "dccf.exclusive=true"
 PROBE_SECONDS = 30.0
 #: Docker's first version whose own Dockerfile parser knows here-documents.
 _HEREDOC_VERSION = 23
-_PROBE = 'FROM scratch\nLABEL dccf.managed="true" dccf.probe="true"\n'
+_PROBE = 'FROM scratch\nLABEL dccf.managed="true"\n'
+#: A file that the worker writes and the daemon has to see.
+_WITNESS = "witness"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Capabilities:
     heredocs: bool
     is_exclusive: bool
     warnings: tuple[str, ...]
+    #: Changes when another daemon, or another version of it, answers.
+    identity: tuple[str, str] = ("", "")
 
 
 def probe(engine: Engine) -> Capabilities:
@@ -44,9 +57,7 @@ def probe(engine: Engine) -> Capabilities:
         # The daemon does not speak our version of the API.
         raise EngineUnavailable(f"The Docker daemon is too old; Docker 20.10 is needed. It says: {error}") from error
     except EngineUnavailable as error:
-        raise EngineUnavailable(
-            f"The Docker daemon at {engine.docker_url} cannot be used: {error} Start it, or set DCCF_DOCKER_URL."
-        ) from error
+        raise unusable(engine, error) from error
     number = str(version.get("Version", ""))
     has_buildkit = _builds_with_buildkit(engine)
     return Capabilities(
@@ -55,7 +66,59 @@ def probe(engine: Engine) -> Capabilities:
         heredocs=has_buildkit and _numbers(number)[:1] >= [_HEREDOC_VERSION],
         is_exclusive=EXCLUSIVE_LABEL in (info.get("Labels") or ()),
         warnings=tuple(_warnings(info)),
+        identity=identity_of(info),
     )
+
+
+def unusable(engine: Engine, error: EngineUnavailable) -> EngineUnavailable:
+    """Say which daemon does not answer, and what to do."""
+    return EngineUnavailable(
+        f"The Docker daemon at {engine.docker_url} cannot be used: {error} Start it, or set DCCF_DOCKER_URL."
+    )
+
+
+def identity_of(info: Mapping[str, Any]) -> tuple[str, str]:
+    """Tell one daemon from another."""
+    return str(info.get("ID", "")), str(info.get("ServerVersion", ""))
+
+
+def choose_store(engine: Engine, builder: str, settings: Settings) -> OutputStore:
+    """Choose where ``/output`` lies: the best store that works with this daemon, or the one that was asked for.
+
+    Raises:
+        EngineUnavailable: the one that was asked for does not work; the message says why.
+    """
+    wanted: tuple[Kind, ...] = ("loop", "plain") if settings.output_store == "auto" else (settings.output_store,)
+    for kind in wanted:
+        store = store_of(settings, kind)
+        if kind == "archive" or not (why := _why_not(engine, builder, store, settings.worker_name)):
+            return store
+        if settings.output_store != "auto":
+            raise EngineUnavailable(f"DCCF_OUTPUT_STORE={kind} does not work here: {why} Set it to auto.")
+        _LOG.info("/output is not kept in a %s store: %s", kind, why)
+    return store_of(settings, "archive")
+
+
+def _why_not(engine: Engine, builder: str, store: OutputStore, worker: str) -> str:
+    """Try whether what the worker writes into a store is seen by the daemon; empty when it is."""
+    if os.geteuid() != 0 or (store.kind == "loop" and not can_loop()):
+        return "the worker is not root, or has no loop devices or tools for them."
+    attempt = AttemptRef(uuid.uuid4(), 1, worker)
+    image = _build_probe(engine, builder)
+    container = translation.helper_name_of(attempt)
+    try:
+        volume = store.prepare(attempt)
+        (store.root / worker / translation.name_of(attempt) / _WITNESS).write_text("")
+        engine.create(container, translation.preparation_config(attempt, ImageFacts(image, 0), volume))
+        engine.link_target(container, f"{translation.OUTPUT}/{_WITNESS}")
+    except (Refused, EngineUnavailable, OSError) as error:
+        return f"{error}"
+    finally:
+        engine.remove_container(container)
+        engine.remove_volume(translation.name_of(attempt))
+        store.remove(attempt)
+        engine.remove_image(image)
+    return ""
 
 
 def _numbers(version: str) -> list[int]:
@@ -92,13 +155,27 @@ class _Silence:
 
 def _builds_with_buildkit(engine: Engine) -> bool:
     """Try whether BuildKit builds without a session, which depends on how the daemon stores images."""
-    silence = _Silence()
-    parameters = {"version": "2", "networkmode": "none", "labels": json.dumps({"dccf.managed": "true"})}
-    context = tar_stream([(DOCKERFILE, _PROBE.encode())], [], silence)
-    build = Build(engine, parameters, context, BuildKitProgress(parse(_PROBE, Grammar()), silence))
     try:
-        image = build.run(silence, PROBE_SECONDS)
+        image = _build_probe(engine, "buildkit")
     except AttemptFailed:
         return False
     engine.remove_image(image)
     return True
+
+
+def _build_probe(engine: Engine, builder: str) -> str:
+    """Build an image with nothing in it; give its id.
+
+    Raises:
+        AttemptFailed: this builder does not work.
+    """
+    silence = _Silence()
+    dockerfile = parse(_PROBE, Grammar())
+    progress = (
+        BuildKitProgress(dockerfile, silence) if builder == "buildkit" else ClassicProgress(dockerfile, silence)
+    )
+    # No cache: images of two workers that try at the same time must not be the same one.
+    parameters = {"version": "2" if builder == "buildkit" else "1", "networkmode": "none", "nocache": "1"}
+    parameters["labels"] = json.dumps({"dccf.managed": "true", "dccf.probe": uuid.uuid4().hex})
+    context = tar_stream([(DOCKERFILE, _PROBE.encode())], [], silence)
+    return Build(engine, parameters, context, progress).run(silence, PROBE_SECONDS)

@@ -7,7 +7,7 @@ capabilities, no new privileges, nothing writable but ``/output`` and memory, an
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -72,8 +72,10 @@ def attempt_of(names: Sequence[str], labels: dict[str, str]) -> AttemptRef | Non
     return attempt if given & set(names) else None
 
 
-def container_config(attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings) -> dict[str, Any]:
-    """Translate a job into the body of ``POST /containers/create``."""
+def container_config(
+    attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings, volume: Mapping[str, str]
+) -> dict[str, Any]:
+    """Translate a job into the body of ``POST /containers/create``; ``volume`` says where ``/output`` lies."""
     return {
         "Image": image.id,
         "Hostname": "job",
@@ -84,15 +86,16 @@ def container_config(attempt: AttemptRef, spec: JobSpec, image: ImageFacts, sett
         "OpenStdin": False,
         "Tty": False,
         "NetworkDisabled": spec.network == "none",
-        "HostConfig": _host_config(attempt, spec, image, settings),
+        "HostConfig": _host_config(attempt, spec, image, settings, volume),
     }
 
 
-def preparation_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]:
-    """Describe the container that is never started: it makes the output volume writable for all users.
+def preparation_config(attempt: AttemptRef, image: ImageFacts, volume: Mapping[str, str]) -> dict[str, Any]:
+    """Describe a container that is never started.
 
-    The daemon takes a folder's mode from an archive only below the place that it unpacks to, and refuses to
-    unpack beside a volume of a read-only container (both measured on 20.10), so the job's own does not do.
+    It makes the output volume writable for all users where the worker cannot reach it: the daemon takes a folder's
+    mode from an archive only below the place that it unpacks to, and refuses to unpack beside a volume of a
+    read-only container (both measured on 20.10), so the job's own does not do.
     """
     return {
         "Image": image.id,
@@ -103,7 +106,11 @@ def preparation_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]
         "Labels": labels_of(attempt),
         "NetworkDisabled": True,
         # What covers the image's volumes keeps the daemon from making any.
-        "HostConfig": {"NetworkMode": "none", "Mounts": [_output_mount(attempt)], "Tmpfs": _tmpfs(image.volumes)},
+        "HostConfig": {
+            "NetworkMode": "none",
+            "Mounts": [_output_mount(attempt, volume)],
+            "Tmpfs": _tmpfs(image.volumes),
+        },
     }
 
 
@@ -146,16 +153,21 @@ def build_parameters(attempt: AttemptRef, spec: JobSpec, settings: Settings, bui
     }
 
 
-def _output_mount(attempt: AttemptRef) -> dict[str, Any]:
+def _output_mount(attempt: AttemptRef, volume: Mapping[str, str]) -> dict[str, Any]:
     return {
         "Type": "volume",
         "Source": name_of(attempt),
         "Target": OUTPUT,
-        "VolumeOptions": {"Labels": labels_of(attempt)},
+        "VolumeOptions": {
+            "Labels": labels_of(attempt),
+            "DriverConfig": {"Name": "local", "Options": dict(volume)},
+        },
     }
 
 
-def _host_config(attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings) -> dict[str, Any]:
+def _host_config(
+    attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings, volume: Mapping[str, str]
+) -> dict[str, Any]:
     fsize = settings.output_limit_bytes
     return {
         "NetworkMode": spec.network,
@@ -180,7 +192,7 @@ def _host_config(attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings
             {"Name": "fsize", "Soft": fsize, "Hard": fsize},
         ],
         "Tmpfs": _tmpfs(image.volumes),
-        "Mounts": [_output_mount(attempt)],
+        "Mounts": [_output_mount(attempt, volume)],
         "LogConfig": {"Type": "local", "Config": {"max-size": LOG_FILE_BYTES, "max-file": "2"}},
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,

@@ -105,7 +105,7 @@ def test_ends_are_told_apart(
 ) -> None:
     state = ContainerState(False, code, oom, "", START, START)
 
-    ended = exit_of(state, killed_for, JobSpec(), runner_settings(), is_log_complete=True)
+    ended = exit_of(state, killed_for, JobSpec(), runner_settings(), is_log_complete=True, is_output_full=False)
 
     assert (code, reason, warnings) == (ended.exit_code, ended.reason, len(ended.warnings))
 
@@ -113,11 +113,11 @@ def test_ends_are_told_apart(
 def test_a_lost_end_of_the_log_is_a_warning() -> None:
     state = ContainerState(False, 0, False, "", START, START)
 
-    assert exit_of(state, None, JobSpec(), runner_settings(), is_log_complete=False).warnings
+    assert exit_of(state, None, JobSpec(), runner_settings(), is_log_complete=False, is_output_full=False).warnings
 
 
 def test_a_container_that_still_runs_has_no_end() -> None:
     state = ContainerState(True, 0, False, "", START, START)
 
     with pytest.raises(EngineUnavailable):
-        exit_of(state, None, JobSpec(), runner_settings(), is_log_complete=True)
+        exit_of(state, None, JobSpec(), runner_settings(), is_log_complete=True, is_output_full=False)

@@ -26,7 +26,7 @@ LABELS = {
 def config(spec: JobSpec | None = None, image: ImageFacts | None = None) -> dict[str, Any]:
     """Translate with defaults for what a test does not care about."""
     settings = runner_settings(output_limit_bytes=8 << 20, pids_limit=99)
-    return translation.container_config(ATTEMPT, spec or JobSpec(), image or ImageFacts("sha256:x", 1), settings)
+    return translation.container_config(ATTEMPT, spec or JobSpec(), image or ImageFacts("sha256:x", 1), settings, {})
 
 
 def test_the_whole_configuration() -> None:
@@ -63,7 +63,14 @@ def test_the_whole_configuration() -> None:
                 {"Name": "fsize", "Soft": 8 << 20, "Hard": 8 << 20},
             ],
             "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=268435456"},
-            "Mounts": [{"Type": "volume", "Source": NAME, "Target": "/output", "VolumeOptions": {"Labels": LABELS}}],
+            "Mounts": [
+                {
+                    "Type": "volume",
+                    "Source": NAME,
+                    "Target": "/output",
+                    "VolumeOptions": {"Labels": LABELS, "DriverConfig": {"Name": "local", "Options": {}}},
+                }
+            ],
             "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "2"}},
             "RestartPolicy": {"Name": "no"},
             "AutoRemove": False,
