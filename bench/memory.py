@@ -20,6 +20,7 @@ from dccf.client import Client
 from tests.acceptance.conftest import SETTINGS, Stack, free_port
 from tests.processes import DccfProcess, wait_for
 
+BROKER = "kafka"
 FILES = 1000
 LARGE_BYTES = 300 << 20
 LIMIT_BYTES = 64 << 20
@@ -101,12 +102,12 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o755)
         api_port, flower_port = free_port(), free_port()
-        arguments = ["up", "--folder", name, "--daemon", "private", "--slots", "2"]
+        arguments = ["up", "--folder", name, "--daemon", "private", "--broker", BROKER, "--slots", "2"]
         arguments += ["--api-port", str(api_port), "--flower-port", str(flower_port)]
         process = DccfProcess(arguments, SETTINGS, folder / "up.log")
         try:
             wait_for("the stack", lambda: "DCCF is ready" in process.log_text(), 90)
-            return 0 if measure(Stack(folder, api_port, flower_port, process)) else 1
+            return 0 if measure(Stack(folder, api_port, flower_port, BROKER, process)) else 1
         finally:
             process.stop()
 

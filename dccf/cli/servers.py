@@ -91,10 +91,11 @@ def flower() -> None:
 )
 @click.option(
     "--broker",
-    default="file",
+    default="auto",
     show_default=True,
-    type=click.Choice(["file", "kafka"]),
-    help="A folder, or a Kafka of our own (needs Java 17, and Maven the first time).",
+    type=click.Choice(["auto", "kafka", "file"]),
+    help="A Kafka of our own (needs Java 17, and Maven the first time) or a folder; auto is what DCCF_BROKER_URL "
+    "names, else Kafka where it can run, else the folder.",
 )
 @click.option("--slots", type=click.IntRange(1, 256), help="Jobs at once; as many as there are cores when left out.")
 def up(folder: Path | None, slots: int | None, **given: Any) -> None:

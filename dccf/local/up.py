@@ -22,7 +22,7 @@ from honcho import manager as honcho_manager
 from honcho.manager import Manager
 
 from dccf import config, errors
-from dccf.local import postgres
+from dccf.local import broker, postgres
 from dccf.store import migrate
 from dccf.store.database import Database
 
@@ -38,8 +38,8 @@ class UpOptions:
     """What ``dccf up`` can be told.
 
     ``daemon`` is ``host`` (the machine's Docker daemon, where only labelled objects are touched) or
-    ``private`` (root only: a daemon of our own in namespaces of its own). ``broker`` is ``file`` (a
-    folder) or ``kafka`` (a broker of our own; needs Java 17 and, the first time, Maven).
+    ``private`` (root only: a daemon of our own in namespaces of its own). ``broker`` is ``kafka`` (a
+    broker of our own; needs Java 17 and, the first time, Maven), ``file`` (a folder), or ``auto``.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class UpOptions:
     api_port: int = 8080
     flower_port: int = 5555
     daemon: str = "host"
-    broker: str = "file"
+    broker: broker.Asked = "auto"
     slots: int | None = None
 
     @property
@@ -84,8 +84,10 @@ def run(options: UpOptions) -> int:
             migrate.upgrade(database)
             database.close()
             token = _token(options)
-            with _broker(options) as broker:
-                return _supervise(options, _environment(options, database_url, broker, token))
+            choice = broker.choose(options.broker, os.environ)
+            print(f"broker: {broker.describe(choice)}", file=sys.stderr)
+            with broker.running(choice, options.folder) as named:
+                return _supervise(options, choice, _environment(options, database_url, named, token))
 
 
 @contextmanager
@@ -148,31 +150,6 @@ def _prepare_docker(options: UpOptions) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-@contextmanager
-def _broker(options: UpOptions) -> Iterator[dict[str, str]]:
-    """Run the broker while the block lasts; give the settings that name it."""
-    if options.broker == "kafka":
-        from dccf.local.kafka import KafkaCluster
-
-        print("starting Kafka (its jars are fetched with Maven the first time) ...", file=sys.stderr)
-        cluster = KafkaCluster(options.folder / "kafka")
-        cluster.start()
-        try:
-            yield {"DCCF_BROKER_URL": f"kafka://{cluster.bootstrap_servers}"}
-        finally:
-            cluster.stop()
-        return
-    folder = options.folder / "broker"
-    for name in ("messages", "control"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    # Its file broker may lose a hint, so a machine with it sends them again sooner.
-    yield {
-        "DCCF_BROKER_URL": "filesystem://localhost",
-        "DCCF_BROKER_FOLDER": str(folder),
-        "DCCF_HINT_RESEND_SECONDS": os.environ.get("DCCF_HINT_RESEND_SECONDS", "5"),
-    }
-
-
 def _token(options: UpOptions) -> str:
     """Make this stack's token once, and leave it where the command line of the same user finds it."""
     kept = options.folder / "token"
@@ -189,8 +166,8 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _environment(options: UpOptions, database_url: str, broker: dict[str, str], token: str) -> dict[str, str]:
-    for_python = {"DCCF_STATE_FOLDER": str(options.folder), "DCCF_DATABASE_URL": database_url, **broker}
+def _environment(options: UpOptions, database_url: str, named: dict[str, str], token: str) -> dict[str, str]:
+    for_python = {"DCCF_STATE_FOLDER": str(options.folder), "DCCF_DATABASE_URL": database_url, **named}
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in for_python.items()]
     _write_private(options.folder / "env", "".join(lines))
     ours = {
@@ -210,7 +187,7 @@ def _environment(options: UpOptions, database_url: str, broker: dict[str, str], 
     return {**defaults, **os.environ, **ours}
 
 
-def _supervise(options: UpOptions, environment: dict[str, str]) -> int:
+def _supervise(options: UpOptions, choice: broker.Choice, environment: dict[str, str]) -> int:
     # honcho takes no argument for this; its own 5 s are less than handing jobs back may take.
     honcho_manager.KILL_WAIT = STOP_SECONDS
     manager = Manager()
@@ -221,12 +198,12 @@ def _supervise(options: UpOptions, environment: dict[str, str]) -> int:
     for name, command in commands.items():
         respawned = [sys.executable, "-m", "dccf.local.respawn", name, str(os.getpid()), *command]
         manager.add_process(name, f"exec {shlex.join(respawned)}", env=environment)
-    threading.Thread(target=_announce, args=(options,), name="banner", daemon=True).start()
+    threading.Thread(target=_announce, args=(options, choice), name="banner", daemon=True).start()
     manager.loop()
     return 0 if manager.returncode in {0, 130, 143} else int(manager.returncode or 1)
 
 
-def _announce(options: UpOptions) -> None:
+def _announce(options: UpOptions, choice: broker.Choice) -> None:
     """Say that all is ready, or after a while what is not."""
     if options.daemon == "private":
         from dccf.local.daemon import PrivateDaemon
@@ -242,7 +219,7 @@ def _announce(options: UpOptions) -> None:
     while missing and time.monotonic() < deadline:
         time.sleep(_FLOWER_WAIT_SECONDS)
         missing = _missing(options)
-    print(_banner(options, missing), file=sys.stderr, flush=True)
+    print(_banner(options, choice, missing), file=sys.stderr, flush=True)
 
 
 def _missing(options: UpOptions) -> list[str]:
@@ -261,7 +238,7 @@ def _missing(options: UpOptions) -> list[str]:
     return missing
 
 
-def _banner(options: UpOptions, missing: list[str]) -> str:
+def _banner(options: UpOptions, choice: broker.Choice, missing: list[str]) -> str:
     if missing:
         return f"\nnot ready after {READY_SECONDS:g} s: {', '.join(missing)}; the lines above say why\n"
     return "\n".join(
@@ -271,7 +248,7 @@ def _banner(options: UpOptions, missing: list[str]) -> str:
             f"    API      {options.api_url}",
             f"    Flower   {options.flower_url}",
             f"    state    {options.folder}",
-            f"    broker   {'Kafka' if options.broker == 'kafka' else 'files in the state folder'}",
+            f"    broker   {broker.describe(choice)}",
             f"    Python   set -a; . {options.folder / 'env'}; set +a",
             "             then: from dccf.tasks import run_dockerfile",
             "    try      dccf run examples/hello        (another terminal; the token is found by itself)",

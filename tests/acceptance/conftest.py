@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pytest
 from dccf.client import Client
 from dccf.errors import LocalStackError
 from dccf.local.daemon import check_machine
+from dccf.local.kafka_errors import JavaMissingError, KafkaDownloadError
+from dccf.local.kafka_install import default_cache_dir, ensure_jars, require_java
 from tests.conftest import missing
 from tests.processes import DccfProcess, clean_environment, wait_for
 
@@ -37,6 +40,7 @@ class Stack:
     folder: Path
     api_port: int
     flower_port: int
+    broker: str
     process: DccfProcess
 
     def client(self) -> Client:
@@ -96,6 +100,23 @@ def _parent(pid: int) -> int:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
+    """A stack on Kafka; on a laptop without it, on the file broker."""
+    try:
+        require_java()
+        ensure_jars(default_cache_dir())
+    except (JavaMissingError, KafkaDownloadError) as error:
+        if os.environ.get("DCCF_CI") == "1":
+            missing(str(error))
+        broker = "file"
+    else:
+        broker = "kafka"
+    with running_stack(broker) as running:
+        yield running
+
+
+@contextmanager
+def running_stack(broker: str) -> Iterator[Stack]:
+    """``dccf up`` in a folder of its own while the block lasts; nothing of it is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="dccf-test-up-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user when we are root
     try:
@@ -104,19 +125,21 @@ def stack() -> Iterator[Stack]:
         shutil.rmtree(folder)
         missing(str(error))
     api_port, flower_port = free_port(), free_port()
-    arguments = ["up", "--folder", str(folder), "--daemon", "private"]
+    arguments = ["up", "--folder", str(folder), "--daemon", "private", "--broker", broker]
     arguments += ["--api-port", str(api_port), "--flower-port", str(flower_port), "--slots", "2"]
     process = DccfProcess(arguments, SETTINGS, folder / "up.log")
-    running = Stack(folder, api_port, flower_port, process)
+    running = Stack(folder, api_port, flower_port, broker, process)
 
     def is_ready() -> bool:
         assert process.process.poll() is None, process.log_text()[-4000:]
         assert "not ready after" not in process.log_text(), process.log_text()[-4000:]
         return "DCCF is ready" in process.log_text()
 
-    wait_for("the banner of dccf up", is_ready, 90)
-    yield running
-    process.stop()
+    try:
+        wait_for("the banner of dccf up", is_ready, 90)
+        yield running
+    finally:
+        process.stop()
     left = [pid for pid in running.processes() if pid != os.getpid()]
     assert left == [], [_command(pid) for pid in left]
     shutil.rmtree(folder)
