@@ -130,6 +130,8 @@ class StopCause(enum.StrEnum):
     LOST = "lost"
     #: The worker shuts down and hands the job back.
     SHUTDOWN = "shutdown"
+    #: The job's time limit as a whole is over.
+    OVERDUE = "overdue"
 
 
 class Stream(enum.StrEnum):
@@ -217,6 +219,12 @@ class JobSpec(Frozen):
     queue_timeout_seconds: float | None = Field(
         None, gt=0, le=30 * 86400, description="Longest wait for a worker; no limit when null."
     )
+    job_timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=60 * 86400,
+        description="Longest time from the submit (or run_after) to the end, all attempts and waits included.",
+    )
     cpus: float = Field(1.0, ge=0.01, le=1024, description="CPU cores.")
     memory: MemoryBytes = Field(512 * MIB, description="Memory in bytes, or text like 512m.")
     network: Literal["none", "bridge"] = Field("none", description="Network of the running container.")
@@ -228,6 +236,9 @@ class JobSpec(Frozen):
     )
     queue: QueueName = Field("default", description="Queue whose workers may take the job.")
     retries: int = Field(0, ge=0, le=100, description="Further attempts after a failure of the job's own.")
+    retry_exit_codes: tuple[Annotated[int, Field(ge=1, le=255)], ...] = Field(
+        (), max_length=50, description="Retries are for these exit codes only; for any failure when empty."
+    )
     run_after: AwareDatetime | None = Field(None, description="The job does not start before this time.")
 
 

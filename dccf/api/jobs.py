@@ -13,10 +13,11 @@ from dccf import errors
 from dccf.api import cursors, queries
 from dccf.api.answers import answer, answer_list
 from dccf.api.context import find_job, identity, services, visible_owner
-from dccf.api.submitting import read_key, read_options, submit_job
+from dccf.api.submitting import read_key, read_options, rerun_job, submit_job
 from dccf.api.uploads import Form, receive
 from dccf.lifecycle import cancel as cancelling
 from dccf.lifecycle.intake import parse_spec
+from dccf.lifecycle.submit import Submitted
 from dccf.models import Job
 from dccf.store import bundles, history, jobs
 
@@ -37,7 +38,10 @@ def submit() -> Response:
     key = read_key(request.headers.get("Idempotency-Key"))
     received = receive(services(), FORM)
     spec = parse_spec(read_options(received.texts.get("spec", "{}")), services().settings)
-    submitted = submit_job(services(), identity(), received.intake, spec, key)
+    return _answer_submitted(submit_job(services(), identity(), received.intake, spec, key))
+
+
+def _answer_submitted(submitted: Submitted) -> Response:
     response = answer(submitted.job, HTTPStatus.ACCEPTED)
     response.headers["Location"] = url_for("jobs.get", job_id=submitted.job.id)
     if not submitted.is_new:
@@ -101,6 +105,13 @@ def cancel(job_id: str) -> Response:
     job = find_job(job_id)
     job = cancelling.cancel(services().database, job.id, identity().owner, owner=visible_owner())
     return answer(job, HTTPStatus.OK if job.state.is_final else HTTPStatus.ACCEPTED)
+
+
+@bp.post("/<string:job_id>:rerun")
+def rerun(job_id: str) -> Response:
+    """Make a new job from the files and options of this one, to start now."""
+    earlier = find_job(job_id)
+    return _answer_submitted(rerun_job(services(), earlier, read_key(request.headers.get("Idempotency-Key"))))
 
 
 @bp.get("/<job_id>/attempts")

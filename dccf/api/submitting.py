@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -12,7 +13,8 @@ from dccf.errors import FieldError
 from dccf.lifecycle.ids import new_job_id
 from dccf.lifecycle.intake import Intake
 from dccf.lifecycle.submit import Submitted, submit
-from dccf.models import Identity, JobSpec
+from dccf.models import Identity, Job, JobSpec, JobState
+from dccf.store import history
 from dccf.store.jobs import NewJob
 
 MAX_KEY_LENGTH = 255
@@ -78,6 +80,37 @@ def submit_job(services: Services, asker: Identity, intake: Intake, spec: JobSpe
                 request_hash=intake.request_hash(spec),
             ),
         )
+    if submitted.is_new:
+        dispatch.first(services.celery, services.database, services.settings, job_id)
+    return submitted
+
+
+def rerun_job(services: Services, earlier: Job, key: str | None) -> Submitted:
+    """Make a new job from the files and options of an earlier one, for the same owner, to start now.
+
+    Raises:
+        IdempotencyMismatch: the key was used with another request.
+        LimitReached: the owner has as many jobs waiting as they may.
+        StoreUnavailable: PostgreSQL is away; nothing was submitted, or the same key will tell.
+    """
+    job_id = new_job_id()
+    spec = earlier.spec.model_copy(update={"run_after": None})
+    new = NewJob(
+        id=job_id,
+        owner=earlier.owner,
+        spec=spec,
+        bundle_id=earlier.bundle_id,
+        inputs=earlier.inputs,
+        celery_message=messages.for_job(services.celery, job_id, earlier.owner, spec),
+        has_continuation=False,
+        max_attempts=services.settings.max_attempts,
+        idempotency_key=key,
+        request_hash=hashlib.sha256(b"rerun:" + earlier.id.bytes).digest(),
+    )
+    with services.database.begin() as tx:
+        submitted = submit(tx, services.settings, new)
+        if submitted.is_new:
+            history.add_event(tx, job_id, JobState.QUEUED, 0, f"made again from job {earlier.id}")
     if submitted.is_new:
         dispatch.first(services.celery, services.database, services.settings, job_id)
     return submitted

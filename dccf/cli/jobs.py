@@ -113,6 +113,13 @@ def cancel(job_ids: tuple[str, ...]) -> None:
 
 
 @click.command()
+@click.argument("job_id", metavar="JOB")
+def rerun(job_id: str) -> None:
+    """Make a new job from the files and options of an old one, and print its id."""
+    click.echo(client().job(job_id).rerun().id)
+
+
+@click.command()
 @with_json
 def workers(as_json: bool) -> None:
     """List the workers."""

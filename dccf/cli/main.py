@@ -34,6 +34,7 @@ for _command in (
     jobs.wait,
     files.get,
     jobs.cancel,
+    jobs.rerun,
     jobs.history,
     jobs.inspect,
     jobs.workers,

@@ -34,6 +34,11 @@ from dccf.models import Job, JobState, Stream
 )
 @click.option("--queue", help="Queue whose workers may take the job.")
 @click.option("--retries", type=int, help="Further attempts when the job itself fails.")
+@click.option(
+    "--retry-exit-code", "retry_exit_codes", multiple=True, type=int, metavar="N", help="Retry after this code only."
+)
+@click.option("--queue-timeout", "queue_timeout_seconds", type=float, metavar="S", help="Longest wait for a worker.")
+@click.option("--job-timeout", "job_timeout_seconds", type=float, metavar="S", help="Longest time in all.")
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait for it.")
 @click.option(
     "-o",

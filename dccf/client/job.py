@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import secrets
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -84,6 +85,16 @@ class JobHandle:
             Conflict: it has ended already.
         """
         return self._note(self._http.send("POST", f"{self._path}:cancel"))
+
+    def rerun(self, *, idempotency_key: str | None = None) -> JobHandle:
+        """Make a new job from the files and options of this one, to start now.
+
+        Raises:
+            LimitReached: the owner has as many jobs waiting as they may.
+        """
+        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(16)}
+        answer = self._http.send("POST", f"{self._path}:rerun", headers=headers)
+        return JobHandle(self._http, Job.model_validate(answer))
 
     def raise_for_status(self) -> None:
         """Raise unless the job has succeeded.

@@ -38,6 +38,14 @@ class Ending:
         return "handed_back" if self.state is JobState.QUEUED else self.state.value
 
 
+def took_too_long(job: Job) -> Ending:
+    """End a job whose time limit as a whole is over."""
+    limit = job.spec.job_timeout_seconds
+    attempts = f"{job.fence} attempt{'' if job.fence == 1 else 's'}"
+    message = f"the job as a whole took longer than {limit:g} s (job_timeout_seconds), with {attempts}"
+    return Ending(JobState.FAILED, message, Reason.JOB_TIMED_OUT)
+
+
 def settle(tx: Connection, settings: Settings, job: Job, ending: Ending) -> Job:
     """End the current attempt of a job that the caller has locked and that is active.
 
@@ -89,7 +97,7 @@ def _try_again(tx: Connection, settings: Settings, job: Job, ending: Ending) -> 
             return None
     else:
         retries_used = jobs.get_retries_used(tx, job.id)
-        if retries_used >= job.spec.retries:
+        if retries_used >= job.spec.retries or not _is_retried(job, ending):
             return None
         counted = {"retries_used": retries_used + 1}
     wait = _backoff_seconds(settings, job.fence)
@@ -99,6 +107,14 @@ def _try_again(tx: Connection, settings: Settings, job: Job, ending: Ending) -> 
         what = f"attempt {job.fence} failed ({_sentence(ending)})"
     sentence = f"{what}; attempt {job.fence + 1} starts in {wait:.0f} s"
     return _queue_again(tx, job, sentence, wait, counted)
+
+
+def _is_retried(job: Job, ending: Ending) -> bool:
+    """Tell whether the job's retries are meant for such a failure."""
+    if ending.reason is Reason.JOB_TIMED_OUT:
+        return False
+    codes = job.spec.retry_exit_codes
+    return not codes or (ending.reason is Reason.EXIT_NONZERO and ending.exit_code in codes)
 
 
 def _queue_again(tx: Connection, job: Job, message: str, wait_seconds: float, counted: dict[str, Any]) -> Job:

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from dccf.config import Settings
 from dccf.lifecycle.attempts import Holder
-from dccf.lifecycle.endings import Ending, end, settle
+from dccf.lifecycle.endings import Ending, end, settle, took_too_long
 from dccf.models import Job, JobState, Reason
-from dccf.store import jobs
+from dccf.store import jobs, overdue
 from dccf.store.database import Database
 
 #: Jobs that one sweep takes in one transaction.
@@ -59,15 +59,25 @@ def release_earlier(database: Database, settings: Settings, holder: Holder) -> l
         return [settle(tx, settings, job, _lost(job)) for job in earlier]
 
 
-def fail_overdue(database: Database) -> list[Job]:
-    """Fail the jobs that no worker took within their queue time limit.
+def find_overdue(database: Database, holder: Holder) -> set[UUID]:
+    """List the jobs of one worker whose time limit as a whole is over.
 
     Raises:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        overdue = jobs.lock_queue_timed_out(tx, BATCH)
-        return [end(tx, job, _waited_too_long(job)) for job in overdue]
+        return overdue.find_overdue(tx, holder.lease_owner)
+
+
+def fail_overdue(database: Database) -> list[Job]:
+    """Fail the waiting jobs whose time limit, for the queue or as a whole, is over.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        ended = [end(tx, job, took_too_long(job)) for job in overdue.lock_job_timed_out(tx, BATCH)]
+        return ended + [end(tx, job, _waited_too_long(job)) for job in overdue.lock_queue_timed_out(tx, BATCH)]
 
 
 def extend_all(database: Database, lease_seconds: float) -> int:
@@ -87,5 +97,5 @@ def _lost(job: Job) -> Ending:
 
 def _waited_too_long(job: Job) -> Ending:
     limit = job.spec.queue_timeout_seconds
-    message = f"no worker of queue {job.spec.queue} took the job within {limit:g} s"
+    message = f"no worker of queue {job.spec.queue} took the job within {limit:g} s (queue_timeout_seconds)"
     return Ending(JobState.FAILED, message, Reason.QUEUE_TIMED_OUT)

@@ -87,7 +87,8 @@ def insert_new(tx: Connection, new: NewJob, message: str) -> bool:
             max_attempts=new.max_attempts,
             run_after=run_after,
             hint_after=run_after,
-            queue_timeout_seconds=new.spec.queue_timeout_seconds,
+            queue_deadline_at=_later(run_after, new.spec.queue_timeout_seconds),
+            deadline_at=_later(run_after, new.spec.job_timeout_seconds),
             idempotency_key=new.idempotency_key,
             request_hash=new.request_hash,
         )
@@ -95,6 +96,10 @@ def insert_new(tx: Connection, new: NewJob, message: str) -> bool:
         .returning(job.c.id)
     )
     return tx.execute(statement).first() is not None
+
+
+def _later(start: ColumnElement[Any], wait_seconds: float | None) -> ColumnElement[Any] | None:
+    return None if wait_seconds is None else start + seconds(wait_seconds)
 
 
 def get(tx: Connection, job_id: UUID) -> Job | None:
@@ -158,6 +163,7 @@ def claim(
             job.c.state == JobState.QUEUED,
             job.c.run_after <= func.now(),
             ~job.c.cancel_requested,
+            or_(job.c.deadline_at.is_(None), job.c.deadline_at > func.now()),
         )
         .values(
             state=JobState.BUILDING,
@@ -168,6 +174,7 @@ def claim(
             lease_expires_at=func.now() + seconds(lease_seconds),
             hint_after=None,
             waiting_for=0,
+            queue_deadline_at=None,
             started_at=func.now(),
             running_at=None,
             collecting_at=None,
@@ -276,23 +283,6 @@ def lock_leased_by_earlier(tx: Connection, worker: str, lease_owner: str) -> lis
         select(job)
         .where(job.c.worker == worker, job.c.lease_owner != lease_owner, job.c.state.in_(ACTIVE_STATES))
         .with_for_update()
-    )
-    return [from_row(row) for row in tx.execute(statement)]
-
-
-def lock_queue_timed_out(tx: Connection, limit: int) -> list[Job]:
-    """Take never-started jobs that have waited longer than their queue time limit."""
-    waited_since = func.greatest(job.c.created_at, job.c.run_after)
-    statement = (
-        select(job)
-        .where(
-            job.c.state == JobState.QUEUED,
-            job.c.fence == 0,
-            job.c.queue_timeout_seconds.is_not(None),
-            waited_since + seconds(job.c.queue_timeout_seconds) < func.now(),
-        )
-        .limit(limit)
-        .with_for_update(skip_locked=True)
     )
     return [from_row(row) for row in tx.execute(statement)]
 

@@ -9,7 +9,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
-    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -120,7 +119,8 @@ job = Table(
     _time("lease_expires_at"),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     _time("run_after", required=True),
-    Column("queue_timeout_seconds", Double),
+    _time("queue_deadline_at"),  # when it has waited too long for its first start
+    _time("deadline_at"),  # when it has taken too long as a whole
     Column("hints", Integer, nullable=False, server_default="0"),
     _time("hint_after"),  # when the next hint may go out; NULL when none is wanted
     # What it was last said to wait for (dccf.models.WaitingFor), so that it is said once.
@@ -161,6 +161,8 @@ Index(
     job.c.run_after,
     postgresql_where=job.c.state == "queued",
 )
+for _deadline in (job.c.queue_deadline_at, job.c.deadline_at):
+    Index(f"job_{_deadline.name}_idx", _deadline, postgresql_where=(job.c.state == "queued") & _deadline.is_not(None))
 Index("job_hinted_idx", job.c.queue, job.c.owner, postgresql_where=(job.c.state == "queued") & (job.c.hints > 0))
 Index("job_owner_created_at_idx", job.c.owner, job.c.created_at, job.c.id)
 Index("job_created_at_idx", job.c.created_at, job.c.id)

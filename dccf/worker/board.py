@@ -22,7 +22,7 @@ _RUNNING = struct.Struct("=i16sI")  # pid of the pool process (0: idle), job, fe
 _CAUSE = struct.Struct("=II")  # tag of the attempt, number of the cause
 _CAUSE_OFFSET = 32  # aligned to 8 bytes
 _ENTRY_BYTES = 48
-_CAUSES = (None, StopCause.CANCEL, StopCause.LOST, StopCause.SHUTDOWN)
+_CAUSES = (None, StopCause.CANCEL, StopCause.LOST, StopCause.SHUTDOWN, StopCause.OVERDUE)
 
 
 @dataclass(frozen=True)

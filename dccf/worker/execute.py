@@ -11,7 +11,7 @@ from dccf import errors
 from dccf.config import Settings
 from dccf.lifecycle import attempts
 from dccf.lifecycle.attempts import Lease
-from dccf.lifecycle.endings import Ending
+from dccf.lifecycle.endings import Ending, took_too_long
 from dccf.models import Job, JobState, Reason, StopCause
 from dccf.runner.base import AttemptRef, ContextFile, Exit, Runner, StopSignal
 from dccf.store import artifacts, blobs, bundles, history, jobs
@@ -81,6 +81,8 @@ class Execution:
         if cause is StopCause.SHUTDOWN:
             message = f"worker {self.lease.worker} shut down and handed the job back; it waits for another worker"
             return Ending(JobState.QUEUED, message)
+        if cause is StopCause.OVERDUE:
+            return took_too_long(self.job)
         raise errors.FencePassed(f"attempt {self.lease.fence} of job {self.lease.job_id} was lost")
 
     def _advance(self, target: JobState, message: str) -> None:

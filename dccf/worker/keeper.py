@@ -98,18 +98,22 @@ class Keeper:
 
     def _tick(self, asked: set[str]) -> None:
         running = self._context.board.running()
+        overdue: set[UUID] = set()
         now = time.monotonic()
         if now >= self._next_renewal:
             self._renew([one for one in running if one.is_alive])
             self._hand_back_strays()
             self._next_renewal = now + self._context.settings.lease_renew_seconds
         if running:
+            overdue = leases.find_overdue(self._context.database, self._context.holder)
             asked |= {str(job_id) for job_id in cancel.find_requests(self._context.database, self._context.holder)}
         for one in running:
             if not one.is_alive:
                 self._release_dead(one)
             elif str(one.job_id) in asked:
                 self._context.board.stop(one, StopCause.CANCEL)
+            elif one.job_id in overdue:
+                self._context.board.stop(one, StopCause.OVERDUE)
         if now >= self._next_beat:
             self._beat()
             self._next_beat = now + HEARTBEAT_SECONDS

@@ -53,6 +53,25 @@ def test_a_query_parameter_that_is_not_allowed_is_named(ada: Asker, query: str) 
     assert response.json["errors"][0]["pointer"].split("/")[1] == query.partition("=")[0]
 
 
+def test_a_job_is_made_again_from_its_files_and_options(ada: Asker, bob: Asker) -> None:
+    spec = {"labels": {"a": "1"}, "timeout_seconds": 7}
+    job_id = ada.submit_id(files=[("a.txt", b"a")], spec=spec)
+    ada.post(f"/v1/jobs/{job_id}:cancel")
+
+    made = ada.post(f"/v1/jobs/{job_id}:rerun", Idempotency_Key="again")
+    again = ada.post(f"/v1/jobs/{job_id}:rerun", Idempotency_Key="again")
+
+    assert (made.status_code, made.json["state"]) == (202, "queued")
+    assert made.json["id"] != job_id
+    assert made.json["id"] == again.json["id"]
+    assert (made.json["spec"]["labels"], made.json["spec"]["timeout_seconds"]) == ({"a": "1"}, 7)
+    bundle = ada.get(f"/v1/jobs/{made.json['id']}/bundle").json["items"]
+    assert [file["path"] for file in bundle] == ["Dockerfile", "a.txt"]
+    history = ada.get(f"/v1/jobs/{made.json['id']}/history").json["items"]
+    assert f"made again from job {job_id}" in [event["message"] for event in history]
+    assert bob.post(f"/v1/jobs/{job_id}:rerun").status_code == 404
+
+
 def test_a_job_is_found_by_an_unambiguous_beginning_of_its_id(ada: Asker) -> None:
     job_id = ada.submit_id()
 

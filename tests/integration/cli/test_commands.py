@@ -62,6 +62,13 @@ def test_status_history_and_inspect_tell_of_a_job(cli: Cli, done_job: str) -> No
     assert [attempt["outcome"] for attempt in inspected["attempts"]] == ["succeeded"]
 
 
+def test_a_job_is_made_again_and_its_new_id_is_printed(cli: Cli, done_job: str) -> None:
+    made = cli("rerun", done_job).stdout.strip()
+
+    assert made != done_job
+    assert cli("status", made).stdout == "queued: waits for a worker of queue default\n"
+
+
 def test_files_are_brought_all_or_one_or_a_folder_or_to_stdout(cli: Cli, done_job: str) -> None:
     assert cli("get", done_job).returncode == 0
     assert (cli.folder / "output" / "d" / "b").read_bytes() == b"B"
