@@ -13,7 +13,7 @@ from dccf.store import jobs, overdue
 from dccf.store.database import Database
 
 #: Jobs that one sweep takes in one transaction.
-BATCH = 100
+BATCH = 50
 
 
 def extend(database: Database, holder: Holder, job_ids: Collection[UUID], lease_seconds: float) -> set[UUID]:

@@ -16,7 +16,7 @@ from dccf.store.fleet import WorkerInfo
 from dccf.store.waiting import Why
 
 #: Jobs that one sweep tells anew, so that one transaction stays short.
-BATCH = 200
+BATCH = 100
 
 
 def at_first(spec: JobSpec) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select, text
 
 from dccf.models import JobState
+from dccf.store.database import prefer_index_order
 from dccf.store.tables import job
 
 #: A queue and an owner who has jobs in it.
@@ -104,6 +105,7 @@ def find_due(tx: Connection, counts: Mapping[Lane, int]) -> dict[Lane, list[UUID
     """List, oldest first, up to so many jobs of each queue and owner whose first hint is due."""
     if not counts:
         return {}
+    prefer_index_order(tx)
     found: dict[Lane, list[UUID]] = {}
     values = {
         "queues": [queue for queue, _ in counts],

@@ -112,6 +112,15 @@ class Database:
         self._engine = None
 
 
+def prefer_index_order(tx: Connection) -> None:
+    """Make this transaction read indexes in their order and stop early.
+
+    For a query that runs once for each owner PostgreSQL estimates by the average owner. Of one with
+    100,000 jobs it would collect and sort all, to give a few of them.
+    """
+    tx.execute(text("SET LOCAL enable_bitmapscan = off"))
+
+
 class Listener:
     """A connection of its own that waits for NOTIFY; never through a pooler."""
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 
 from dccf.models import JobState, WaitingFor
 from dccf.store.backlog import Lane
+from dccf.store.database import prefer_index_order
 from dccf.store.tables import job, job_event
 
 # Jumps from one owner and queue to the next in the index: its cost is the number of lanes, not of jobs.
@@ -56,6 +57,7 @@ def find_lanes(tx: Connection) -> tuple[Lane, ...]:
 
 def find_changed(tx: Connection, lanes: Mapping[Lane, Why], limit: int) -> dict[Lane, list[UUID]]:
     """List jobs that may start and were last said to wait for something else than is true now."""
+    prefer_index_order(tx)
     found: dict[Lane, list[UUID]] = {}
     values = {
         "queues": [queue for queue, _ in lanes],
