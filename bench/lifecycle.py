@@ -28,7 +28,7 @@ from sqlalchemy import Engine, event, text
 from bench import lifecycle_start
 from dccf import config
 from dccf.config import Settings
-from dccf.controller import garbage
+from dccf.controller import garbage, retention
 from dccf.lifecycle import attempts, hints, leases, waiting
 from dccf.lifecycle.attempts import Holder
 from dccf.lifecycle.endings import Ending
@@ -170,6 +170,7 @@ def measure_sweeps(database: Database, settings: Settings, *, with_plans: bool) 
         "hints, some to send": lambda: hints.take_due(database, settings),
         "hints, queues full": lambda: hints.take_due(database, settings),
         "why jobs wait, 100 to tell": lambda: waiting.explain(database, settings),
+        "retention, 100 jobs to go": retention.RetentionWalk(database, settings).step,
         "unused contents": lambda: garbage.sweep_blobs(database),
     }
     is_fast = True
@@ -215,7 +216,7 @@ def main() -> int:
         with postgres.running(folder / "pg") as plain_url:
             database = Database(config.normalise_database_url(plain_url))
             migrate.upgrade(database)
-            settings = Settings(database_url=plain_url, broker_url="memory://", retry_backoff_seconds=0)
+            settings = Settings(database_url=plain_url, broker_url="memory://", retention="jobs=0.1d")
             if not given.no_start:
                 lifecycle_start.measure(database, plain_url, folder)
             started = time.monotonic()

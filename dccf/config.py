@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from dccf import errors
-from dccf.models import GIB, MIB, MemoryBytes, QueueName, parse_memory
+from dccf.models import GIB, MIB, MemoryBytes, QueueName, RetentionRule, parse_memory
 
 PREFIX = "DCCF_"
 CONFIG_VARIABLE = "DCCF_CONFIG"
@@ -56,6 +56,14 @@ def default_state_folder() -> Path:
     return Path(base) / "dccf"
 
 
+def _parse_rules(value: Any) -> Any:
+    parts = _split_commas(value)
+    if isinstance(parts, list | tuple):
+        return tuple(RetentionRule.parse(part) if isinstance(part, str) else part for part in parts)
+    return parts
+
+
+RetentionRules = Annotated[tuple[RetentionRule, ...], BeforeValidator(_parse_rules)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 QueueList = Annotated[tuple[QueueName, ...], BeforeValidator(_split_commas)]
 #: A size that may be 0, which means: none at all.
@@ -135,6 +143,9 @@ class Settings(BaseModel):
     )
     owner_queued_limit: int | None = Field(
         10_000, ge=0, description="Jobs of one owner that wait at once, where the owner has no limit of their own."
+    )
+    retention: RetentionRules | None = Field(
+        None, description="How long ended jobs are kept, as rules like `jobs=30d,logs=7d,jobs[keep=yes]=never`."
     )
     sweep_seconds: float = Field(1, ge=0.1, description="How often the controller's loop looks at the database.")
 

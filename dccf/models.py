@@ -121,6 +121,17 @@ class WaitingFor(enum.IntEnum):
     OWNER_LIMIT = 4
 
 
+class Kept(enum.StrEnum):
+    """What retention removes of jobs that have ended."""
+
+    #: The whole job, with everything below.
+    JOBS = "jobs"
+    LOGS = "logs"
+    ARTIFACTS = "artifacts"
+    #: The lines of its history.
+    EVENTS = "events"
+
+
 class StopCause(enum.StrEnum):
     """Why a running attempt is told to stop."""
 
@@ -240,6 +251,42 @@ class JobSpec(Frozen):
         (), max_length=50, description="Retries are for these exit codes only; for any failure when empty."
     )
     run_after: AwareDatetime | None = Field(None, description="The job does not start before this time.")
+
+
+_RULE = re.compile(
+    r"(?P<what>[a-z]+)(\[(?P<key>[^]=]+)=(?P<value>[^]]*)\])?=((?P<number>\d+(\.\d+)?)(?P<unit>[mhd])|never)"
+)
+_RULE_UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class RetentionRule(Frozen):
+    """How long something of ended jobs is kept; ``None`` is for ever."""
+
+    what: Kept
+    label: tuple[str, str] | None = None
+    age_seconds: float | None
+
+    @classmethod
+    def parse(cls, text: str) -> RetentionRule:
+        """Read a rule such as ``logs=7d`` or ``jobs[ci=nightly]=12h``.
+
+        Raises:
+            ValueError: the text is none.
+        """
+        match = _RULE.fullmatch(text.strip())
+        if match is None or match["what"] not in set(Kept):
+            raise ValueError(
+                f"{text.strip()!r} is not a retention rule; write jobs, logs, artifacts or events, perhaps a label, "
+                "and an age in m, h or d or the word never: logs=7d, jobs[ci=nightly]=12h, jobs[keep=yes]=never"
+            )
+        age = float(match["number"]) * _RULE_UNITS[match["unit"]] if match["number"] else None
+        label = (match["key"], match["value"]) if match["key"] else None
+        return cls(what=Kept(match["what"]), label=label, age_seconds=age)
+
+    def __str__(self) -> str:
+        label = f" with label {self.label[0]}={self.label[1]}" if self.label else ""
+        age = "never" if self.age_seconds is None else f"after {self.age_seconds / 86400:g} d"
+        return f"{self.what}{label}: {age}"
 
 
 class Job(Frozen):

@@ -16,6 +16,7 @@ from dccf.api.context import find_job, identity, services, visible_owner
 from dccf.api.submitting import read_key, read_options, rerun_job, submit_job
 from dccf.api.uploads import Form, receive
 from dccf.lifecycle import cancel as cancelling
+from dccf.lifecycle import removal
 from dccf.lifecycle.intake import parse_spec
 from dccf.lifecycle.submit import Submitted
 from dccf.models import Job
@@ -112,6 +113,14 @@ def rerun(job_id: str) -> Response:
     """Make a new job from the files and options of this one, to start now."""
     earlier = find_job(job_id)
     return _answer_submitted(rerun_job(services(), earlier, read_key(request.headers.get("Idempotency-Key"))))
+
+
+@bp.delete("/<job_id>")
+def remove(job_id: str) -> Response:
+    """Remove a job that has ended, with its log and its files."""
+    job = find_job(job_id)
+    removal.remove(services().database, job.id, owner=visible_owner())
+    return answer(job)
 
 
 @bp.get("/<job_id>/attempts")

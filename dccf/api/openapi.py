@@ -81,6 +81,7 @@ _ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
     "POST /v1/jobs": ("202", JSON, "Job", False),
     "GET /v1/jobs": ("200", JSON, "JobPage", False),
     "GET /v1/jobs/{job_id}": ("200", JSON, "Job", False),
+    "DELETE /v1/jobs/{job_id}": ("200", JSON, "Job", False),
     "POST /v1/jobs/{job_id}:cancel": ("200", JSON, "Job", False),
     "POST /v1/jobs/{job_id}:rerun": ("202", JSON, "Job", False),
     "GET /v1/jobs/{job_id}/attempts": ("200", JSON, "Attempt", True),

@@ -120,6 +120,17 @@ def rerun(job_id: str) -> None:
 
 
 @click.command()
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+def rm(job_ids: tuple[str, ...]) -> None:
+    """Remove jobs that have ended, with their logs and files."""
+    made = client()
+    for job_id in job_ids:
+        handle = made.job(job_id)
+        handle.remove()
+        click.echo(f"{handle.id} is removed")
+
+
+@click.command()
 @with_json
 def workers(as_json: bool) -> None:
     """List the workers."""

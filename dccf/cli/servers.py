@@ -106,6 +106,28 @@ def up(folder: Path | None, slots: int | None, **given: Any) -> None:
     raise SystemExit(stack.run(stack.UpOptions(folder=chosen, slots=slots, **given)))
 
 
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say how many jobs each rule would take something from.")
+def retention(dry_run: bool) -> None:
+    """Remove now what DCCF_RETENTION does not keep (needs the database's settings).
+
+    Controllers do the same by themselves.
+    """
+    from dccf.controller import retention as sweep
+    from dccf.store.database import Database
+
+    settings = config.load()
+    if not settings.retention:
+        click.echo("everything is kept: DCCF_RETENTION is not set")
+        return
+    database = Database(settings.database_url)
+    for rule, count in sweep.preview(database, settings):
+        click.echo(f"{rule}: {count} job{'' if count == 1 else 's'}")
+    if not dry_run:
+        click.echo(f"removed {sweep.RetentionWalk(database, settings).run_through()} rows")
+    database.close()
+
+
 @click.group()
 def db() -> None:
     """Look after the database."""

@@ -96,6 +96,14 @@ class JobHandle:
         answer = self._http.send("POST", f"{self._path}:rerun", headers=headers)
         return JobHandle(self._http, Job.model_validate(answer))
 
+    def remove(self) -> None:
+        """Remove the job, which has ended, with its log and its files.
+
+        Raises:
+            Conflict: it has not ended.
+        """
+        self._http.send("DELETE", self._path)
+
     def raise_for_status(self) -> None:
         """Raise unless the job has succeeded.
 

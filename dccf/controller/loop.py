@@ -17,7 +17,7 @@ import dccf
 from dccf import errors
 from dccf.celery_app import DccfCelery, app, dispatch
 from dccf.config import Settings
-from dccf.controller import garbage, outage
+from dccf.controller import garbage, outage, retention
 from dccf.lifecycle import channels, leases, waiting
 from dccf.store import fleet
 from dccf.store.database import Database, Listener
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
 GARBAGE_SECONDS = 600.0
 EXPLAIN_SECONDS = 1.0
+RETENTION_SECONDS = 1.0
 #: Wakes that come in a burst are answered together.
 _BURST_SECONDS = 0.02
 
@@ -43,7 +44,8 @@ class Controller:
 
     def __post_init__(self) -> None:
         self._outage = outage.OutageWatch(self.database, self.settings)
-        self._next_beat = self._next_garbage = self._next_explanation = 0.0
+        self._retention = retention.RetentionWalk(self.database, self.settings)
+        self._next_beat = self._next_garbage = self._next_explanation = self._next_retention = 0.0
 
     def run(self) -> None:
         """Sweep until :attr:`ended` is set; PostgreSQL may come and go."""
@@ -81,6 +83,7 @@ class Controller:
         self._next_explanation = self._do_when_due(
             now, self._next_explanation, EXPLAIN_SECONDS, lambda: waiting.explain(self.database, self.settings)
         )
+        self._next_retention = self._do_when_due(now, self._next_retention, RETENTION_SECONDS, self._retention.step)
         self._next_garbage = self._do_when_due(
             now, self._next_garbage, GARBAGE_SECONDS, lambda: garbage.sweep_blobs(self.database)
         )

@@ -85,6 +85,8 @@ bundle = Table(
     _time("created_at", default_now=True),
 )
 
+Index("bundle_created_at_idx", bundle.c.created_at, bundle.c.id)
+
 bundle_file = Table(
     "bundle_file",
     metadata,
@@ -165,6 +167,7 @@ for _deadline in (job.c.queue_deadline_at, job.c.deadline_at):
     Index(f"job_{_deadline.name}_idx", _deadline, postgresql_where=(job.c.state == "queued") & _deadline.is_not(None))
 Index("job_hinted_idx", job.c.queue, job.c.owner, postgresql_where=(job.c.state == "queued") & (job.c.hints > 0))
 Index("job_owner_created_at_idx", job.c.owner, job.c.created_at, job.c.id)
+Index("job_finished_at_idx", job.c.finished_at, job.c.id, postgresql_where=job.c.finished_at.is_not(None))
 Index("job_created_at_idx", job.c.created_at, job.c.id)
 
 attempt = Table(

@@ -72,6 +72,16 @@ def test_a_job_is_made_again_from_its_files_and_options(ada: Asker, bob: Asker) 
     assert bob.post(f"/v1/jobs/{job_id}:rerun").status_code == 404
 
 
+def test_an_ended_job_is_removed_and_then_unknown(ada: Asker) -> None:
+    job_id = ada.submit_id()
+    remove = ada._client.delete
+
+    assert remove(f"/v1/jobs/{job_id}", headers=ada._headers).status_code == 409
+    ada.post(f"/v1/jobs/{job_id}:cancel")
+    assert remove(f"/v1/jobs/{job_id}", headers=ada._headers).status_code == 200
+    assert ada.get(f"/v1/jobs/{job_id}").status_code == 404
+
+
 def test_a_job_is_found_by_an_unambiguous_beginning_of_its_id(ada: Asker) -> None:
     job_id = ada.submit_id()
 
