@@ -15,6 +15,8 @@ from sqlalchemy import create_engine, text
 from dccf import config, errors
 from dccf.config import Settings
 from dccf.local import postgres
+from dccf.local.kafka_errors import JavaMissingError, KafkaDownloadError
+from dccf.local.kafka_install import default_cache_dir, ensure_jars, require_java
 from dccf.store import migrate
 from dccf.store.database import Database
 
@@ -26,6 +28,18 @@ def missing(what: str) -> None:
     if os.environ.get("DCCF_CI") == "1":
         pytest.fail(f"missing in CI: {what}")
     pytest.skip(what)
+
+
+def can_run_kafka() -> bool:
+    """Tell whether Kafka can run here; in CI it must."""
+    try:
+        require_java()
+        ensure_jars(default_cache_dir())
+    except (JavaMissingError, KafkaDownloadError) as error:
+        if os.environ.get("DCCF_CI") == "1":
+            missing(str(error))
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

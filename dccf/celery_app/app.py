@@ -9,7 +9,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from dccf import config
-from dccf.celery_app import conf
+from dccf.celery_app import conf, request
 from dccf.config import Settings
 from dccf.store.database import Database
 
@@ -50,6 +50,12 @@ class DccfCelery(Celery):
         # A task whose making fails half-way (a setting is missing) would stay half-made in the registry.
         _ = self.settings
         return super()._task_from_fun(*args, **kwargs)
+
+    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+        """Send a task by name; the arguments of a job, which may hold secrets, show in no event."""
+        if name == conf.TASK_NAME:
+            options = {"argsrepr": request.HIDDEN, "kwargsrepr": request.HIDDEN, **options}
+        return super().send_task(name, *args, **options)
 
     def prepare_config(self, given: Any) -> Any:
         """Put our configuration under whatever else was given (Celery's hook)."""

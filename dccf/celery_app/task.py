@@ -32,6 +32,8 @@ class JobTask(Task):
     """A task whose call is a job: its id is the job's id, its arguments stay in PostgreSQL."""
 
     abstract = True
+    #: Hides what a message sent by name carries.
+    Request = "dccf.celery_app.request:JobRequest"
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
         """Make a signature; its bundle is stored now, so that no file and no environment travels.

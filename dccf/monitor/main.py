@@ -6,12 +6,14 @@ import logging
 import os
 import sys
 
+from flower.options import options
+
 from dccf.celery_app import app
 from dccf.config import Settings
+from dccf.monitor import broker, inspector, tasks
 
 #: Pods come and go; a worker that has been offline for this long is no news any more.
 _PURGE_OFFLINE_SECONDS = 600
-_COLUMNS = "name,uuid,state,args,kwargs,result,received,started,runtime,worker"
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -21,7 +23,7 @@ def arguments(settings: Settings) -> list[str]:
         f"--address={settings.flower_host}",
         f"--port={settings.flower_port}",
         f"--purge_offline_workers={_PURGE_OFFLINE_SECONDS}",
-        f"--tasks_columns={_COLUMNS}",
+        f"--tasks_columns={tasks.COLUMNS}",
     ]
 
 
@@ -36,4 +38,8 @@ def run(settings: Settings | None = None) -> None:
     if settings.flower_host in {"127.0.0.1", "::1", "localhost"}:
         # On loopback Flower's HTTP API is as open as its pages; elsewhere it stays shut without a password.
         os.environ.setdefault("FLOWER_UNAUTHENTICATED_API", "true")
+    tasks.install()
+    options.format_task = tasks.formatter(app)
+    broker.install(app)
+    inspector.install(app)
     app.start(argv=arguments(settings))

@@ -33,9 +33,15 @@ SWEEP_SECONDS = 60.0
 class Keeper:
     """Two threads beside Celery's loop: one speaks with PostgreSQL, one with the container engine."""
 
-    def __init__(self, context: WorkerContext, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+        count_slots: Callable[[], int],
+    ) -> None:
         self._context = context
-        self._pause, self._resume = pause, resume
+        self._pause, self._resume, self._count_slots = pause, resume, count_slots
         self._ended = threading.Event()
         self._engine_wakes = threading.Event()
         self._sweep_is_due = True
@@ -173,7 +179,7 @@ class Keeper:
                 settings.worker_name,
                 self._context.holder.lease_owner,
                 queues=settings.worker_queues,
-                slots=settings.worker_slots,
+                slots=self._count_slots(),
                 engine=self._engine,
                 version=dccf.__version__,
                 message=self._trouble,

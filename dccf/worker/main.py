@@ -74,7 +74,12 @@ def make_keeper(worker: Any, worker_context: WorkerContext) -> Keeper:
         for queue in queues:
             worker.consumer.call_soon(worker.consumer.add_task_queue, queue)
 
-    keeper = Keeper(worker_context, pause, resume)
+    def count_slots() -> int:
+        # Remote control (Flower's buttons) may have made the pool larger or smaller; a stopped one has no processes.
+        pool = worker.pool._pool
+        return int(pool._processes) if pool else worker_context.settings.worker_slots
+
+    keeper = Keeper(worker_context, pause, resume, count_slots)
 
     def start(**_: Any) -> None:
         keeper.start()

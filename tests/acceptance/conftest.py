@@ -18,9 +18,7 @@ import pytest
 from dccf.client import Client
 from dccf.errors import LocalStackError
 from dccf.local.daemon import check_machine
-from dccf.local.kafka_errors import JavaMissingError, KafkaDownloadError
-from dccf.local.kafka_install import default_cache_dir, ensure_jars, require_java
-from tests.conftest import missing
+from tests.conftest import can_run_kafka, missing
 from tests.processes import DccfProcess, clean_environment, wait_for
 
 #: Leases short enough to be waited for; everything else as people have it.
@@ -101,16 +99,7 @@ def _parent(pid: int) -> int:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A stack on Kafka; on a laptop without it, on the file broker."""
-    try:
-        require_java()
-        ensure_jars(default_cache_dir())
-    except (JavaMissingError, KafkaDownloadError) as error:
-        if os.environ.get("DCCF_CI") == "1":
-            missing(str(error))
-        broker = "file"
-    else:
-        broker = "kafka"
-    with running_stack(broker) as running:
+    with running_stack("kafka" if can_run_kafka() else "file") as running:
         yield running
 
 

@@ -29,7 +29,7 @@ def test_an_attempt_that_nobody_runs_is_handed_back_when_seen_twice(
     database: Database, settings: Settings, submit_job_message: UUID
 ) -> None:
     context = WorkerContext(settings, database, FakeRunner(settings))
-    keeper = Keeper(context, pause=lambda: None, resume=lambda: None)
+    keeper = Keeper(context, pause=lambda: None, resume=lambda: None, count_slots=lambda: 1)
     attempts.claim(database, settings, submit_job_message, context.holder)
 
     keeper._hand_back_strays()
@@ -42,7 +42,7 @@ def test_an_attempt_that_somebody_runs_is_left_alone(
     database: Database, settings: Settings, submit_job_message: UUID
 ) -> None:
     context = WorkerContext(settings, database, FakeRunner(settings))
-    keeper = Keeper(context, pause=lambda: None, resume=lambda: None)
+    keeper = Keeper(context, pause=lambda: None, resume=lambda: None, count_slots=lambda: 1)
     claimed = attempts.claim(database, settings, submit_job_message, context.holder)
     assert claimed is not None
     context.board.begin(0, submit_job_message, claimed[0].fence)
