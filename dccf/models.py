@@ -14,6 +14,9 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 GIB = 1 << 30
+#: The longest that a job may ask for.
+MAX_RUN_SECONDS = 7 * 86400
+MAX_BUILD_SECONDS = 86400
 MIB = 1 << 20
 
 
@@ -225,8 +228,8 @@ class JobSpec(Frozen):
     env: Annotated[dict[str, str], AfterValidator(_check_env)] = Field(
         default_factory=dict, max_length=500, description="Environment of the container."
     )
-    timeout_seconds: float = Field(600, gt=0, le=7 * 86400, description="Longest run of the container.")
-    build_timeout_seconds: float = Field(600, gt=0, le=86400, description="Longest build of the image.")
+    timeout_seconds: float = Field(600, gt=0, le=MAX_RUN_SECONDS, description="Longest run of the container.")
+    build_timeout_seconds: float = Field(600, gt=0, le=MAX_BUILD_SECONDS, description="Longest build of the image.")
     queue_timeout_seconds: float | None = Field(
         None, gt=0, le=30 * 86400, description="Longest wait for a worker; no limit when null."
     )
