@@ -145,6 +145,20 @@ def upgrade() -> None:
     click.echo("the schema is up to date")
 
 
+@db.command()
+@click.option("--timeout", default=600.0, show_default=True, help="Longest wait in seconds.")
+def wait(timeout: float) -> None:
+    """Wait until the database answers and has the schema that this version needs."""
+    from dccf.store import migrate
+    from dccf.store.database import Database
+
+    database = Database(config.load().database_url)
+    try:
+        migrate.wait_until_current(database, timeout)
+    finally:
+        database.close()
+
+
 @click.group()
 def token() -> None:
     """Look after API tokens (needs the database's settings)."""

@@ -18,7 +18,7 @@ from dccf import errors
 from dccf.celery_app import DccfCelery, app, dispatch
 from dccf.config import Settings
 from dccf.controller import garbage, outage, retention
-from dccf.lifecycle import channels, leases, waiting
+from dccf.lifecycle import channels, heartbeat, leases, waiting
 from dccf.store import fleet
 from dccf.store.database import Database, Listener
 
@@ -51,6 +51,7 @@ class Controller:
         """Sweep until :attr:`ended` is set; PostgreSQL may come and go."""
         listener: Listener | None = None
         while not self.ended.is_set():
+            heartbeat.touch(self.settings, "controller")
             try:
                 listener = listener or Listener(self.database, channels.WORK_TO_DO)
                 listener.wait(self.settings.sweep_seconds)

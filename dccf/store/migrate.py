@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from alembic import command
@@ -10,10 +11,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from dccf import errors
 from dccf.store.database import Database
 
 #: Any fixed number: two migrators on one database take turns on it.
 _LOCK = 0x0DCCF
+_LOOK_SECONDS = 1.0
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -44,3 +47,26 @@ def is_current(database: Database) -> bool:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     with database.begin() as tx:
         return MigrationContext.configure(tx).get_current_revision() == head
+
+
+def wait_until_current(database: Database, timeout_seconds: float) -> None:
+    """Wait until the database answers and has the schema that this version needs.
+
+    Raises:
+        StoreUnavailable: it did not within the time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    last: errors.StoreUnavailable | None = None
+    while True:
+        try:
+            if is_current(database):
+                return
+            last = None
+        except errors.StoreUnavailable as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise last or errors.StoreUnavailable(
+                f"the schema is still not the one that this version needs after {timeout_seconds:g} s; "
+                "run: dccf db upgrade"
+            )
+        time.sleep(_LOOK_SECONDS)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import dccf
 from dccf import errors
-from dccf.lifecycle import attempts, cancel, channels, leases
+from dccf.lifecycle import attempts, cancel, channels, heartbeat, leases
 from dccf.lifecycle.attempts import Lease
 from dccf.lifecycle.endings import Ending
 from dccf.models import JobState, Reason, StopCause
@@ -89,6 +89,7 @@ class Keeper:
     def _keep_leases(self) -> None:
         listener: Listener | None = None
         while not self._ended.is_set():
+            heartbeat.touch(self._context.settings, "worker")
             try:
                 listener = listener or Listener(self._context.database, channels.CANCEL_REQUESTED)
                 asked = {payload for _, payload in listener.wait(POLL_SECONDS)}

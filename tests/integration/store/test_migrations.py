@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from dccf import errors
 from dccf.store import migrate
 from dccf.store.database import Database
 from dccf.store.tables import metadata
@@ -42,3 +43,15 @@ def test_several_migrators_at_once_do_no_harm(database: Database) -> None:
     for thread in threads:
         thread.join()
     assert migrate.is_current(database)
+
+
+def test_waiting_ends_at_once_where_the_schema_is_there(database: Database) -> None:
+    migrate.wait_until_current(database, timeout_seconds=0)
+
+
+def test_waiting_for_a_schema_that_does_not_come_says_what_brings_it(database: Database) -> None:
+    with database.begin() as tx:
+        tx.execute(text("DELETE FROM alembic_version"))
+
+    with pytest.raises(errors.StoreUnavailable, match="run: dccf db upgrade"):
+        migrate.wait_until_current(database, timeout_seconds=0)
