@@ -56,12 +56,17 @@ def ended(handles: list[JobHandle]) -> int:
 
 
 def leftovers(stack: Stack) -> list[str]:
-    """What the jobs left in the daemon: containers, volumes, images but for the base image."""
+    """What the jobs left in the daemon: containers, volumes, images."""
     client = stack.docker()
     try:
         containers = [container["Id"] for container in client.containers(all=True)]
         volumes = [volume["Name"] for volume in client.volumes()["Volumes"] or []]
-        images = [image["Id"] for image in client.images() if "busybox:latest" not in (image["RepoTags"] or [])]
+        images = [image["Id"] for image in client.images() if not is_kept(image["RepoTags"] or [])]
         return containers + volumes + images
     finally:
         client.close()
+
+
+def is_kept(tags: list[str]) -> bool:
+    """Whether an image is the base image, or one that the next job with the same files will use again."""
+    return "busybox:latest" in tags or any(tag.startswith("dccf-job:cache-") for tag in tags)
