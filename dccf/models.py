@@ -344,6 +344,46 @@ class QueueInfo(Frozen):
     paused_by: str | None = Field(None, description="Who paused it; null when it is not paused.")
 
 
+class Missed(enum.StrEnum):
+    """What becomes of a schedule's times at which no controller was alive."""
+
+    #: Nothing: the next job is made at the next time.
+    SKIP = "skip"
+    #: One job for all of them, at once.
+    ONE = "one"
+
+
+ScheduleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class NewSchedule(Frozen):
+    """A schedule about to be made."""
+
+    name: ScheduleName
+    job_id: str = Field(description="The job to make again: its files and options.")
+    cron: str = Field(max_length=200, description="Minute hour day month weekday, like `30 3 * * 1-5`.")
+    time_zone: str = Field("UTC", max_length=100, description="Zone of the expression, like Europe/Berlin.")
+    missed: Missed = Field(Missed.SKIP, description="What becomes of times at which no controller was alive.")
+
+
+class Schedule(Frozen):
+    """A job made again and again by the clock."""
+
+    owner: str
+    name: str
+    cron: str
+    time_zone: str
+    missed: Missed
+    spec: JobSpec
+    bundle_id: UUID
+    is_paused: bool
+    next_at: datetime
+    last_at: datetime | None = Field(None, description="When it last made a job.")
+    last_job_id: UUID | None = None
+    message: str = Field("", description="What was wrong the last time its time came.")
+    created_at: datetime
+
+
 class Attempt(Frozen):
     """One claim of a job by a worker."""
 

@@ -23,9 +23,11 @@ from dccf.models import (
     JobEvent,
     JobSpec,
     JobState,
+    NewSchedule,
     OwnerLimits,
     OwnerUsage,
     QueueInfo,
+    Schedule,
 )
 from dccf.store.fleet import WorkerInfo
 
@@ -73,6 +75,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     OwnerLimits,
     OwnerUsage,
     QueueInfo,
+    NewSchedule,
+    Schedule,
     Problem,
 )
 
@@ -95,6 +99,11 @@ _ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
     "GET /v1/queues": ("200", JSON, "QueueInfo", True),
     "POST /v1/queues/{queue}:pause": ("200", JSON, "QueueInfo", True),
     "POST /v1/queues/{queue}:resume": ("200", JSON, "QueueInfo", True),
+    "GET /v1/schedules": ("200", JSON, "Schedule", True),
+    "POST /v1/schedules": ("201", JSON, "Schedule", False),
+    "DELETE /v1/schedules/{name}": ("200", JSON, "Schedule", True),
+    "POST /v1/schedules/{name}:pause": ("200", JSON, "Schedule", False),
+    "POST /v1/schedules/{name}:resume": ("200", JSON, "Schedule", False),
     "GET /v1/limits": ("200", JSON, "OwnerUsage", True),
     "PUT /v1/limits/{owner}": ("200", JSON, "OwnerUsage", False),
 }
@@ -109,7 +118,7 @@ _QUERIES: dict[str, type[Frozen]] = {
     "GET /getJobStatus": queries.AliasQuery,
     "GET /getResultingFiles": queries.AliasQuery,
 }
-_BODIES = {"PUT /v1/limits/{owner}": "OwnerLimits"}
+_BODIES = {"PUT /v1/limits/{owner}": "OwnerLimits", "POST /v1/schedules": "NewSchedule"}
 _LEFT_OUT = frozenset({"title", "description", "default"})
 _PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
 

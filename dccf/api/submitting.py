@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
 from dccf import errors
 from dccf.api.context import Services
-from dccf.celery_app import dispatch, messages
+from dccf.celery_app import again, dispatch, messages
 from dccf.errors import FieldError
 from dccf.lifecycle.ids import new_job_id
 from dccf.lifecycle.intake import Intake
@@ -93,24 +92,13 @@ def rerun_job(services: Services, earlier: Job, key: str | None) -> Submitted:
         LimitReached: the owner has as many jobs waiting as they may.
         StoreUnavailable: PostgreSQL is away; nothing was submitted, or the same key will tell.
     """
-    job_id = new_job_id()
-    spec = earlier.spec.model_copy(update={"run_after": None})
-    new = NewJob(
-        id=job_id,
-        owner=earlier.owner,
-        spec=spec,
-        bundle_id=earlier.bundle_id,
-        inputs=earlier.inputs,
-        celery_message=messages.for_job(services.celery, job_id, earlier.owner, spec),
-        has_continuation=False,
-        max_attempts=services.settings.max_attempts,
-        idempotency_key=key,
-        request_hash=hashlib.sha256(b"rerun:" + earlier.id.bytes).digest(),
+    new = again.make(
+        services.celery, earlier.owner, earlier.spec, earlier.bundle_id, earlier.inputs, key, f"rerun:{earlier.id}"
     )
     with services.database.begin() as tx:
         submitted = submit(tx, services.settings, new)
         if submitted.is_new:
-            history.add_event(tx, job_id, JobState.QUEUED, 0, f"made again from job {earlier.id}")
+            history.add_event(tx, new.id, JobState.QUEUED, 0, f"made again from job {earlier.id}")
     if submitted.is_new:
-        dispatch.first(services.celery, services.database, services.settings, job_id)
+        dispatch.first(services.celery, services.database, services.settings, new.id)
     return submitted

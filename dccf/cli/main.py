@@ -8,7 +8,7 @@ import sys
 import click
 
 import dccf
-from dccf.cli import doctor, exits, files, jobs, limits, output, queues, run, servers
+from dccf.cli import doctor, exits, files, jobs, limits, output, queues, run, schedules, servers
 from dccf.errors import DccfError
 
 
@@ -41,6 +41,7 @@ for _command in (
     jobs.workers,
     limits.limits,
     queues.queues,
+    schedules.schedules,
     servers.token,
     servers.up,
     servers.api,

@@ -18,7 +18,7 @@ from dccf.client.http import Http
 from dccf.client.job import JobHandle
 from dccf.client.multipart import Body
 from dccf.client.pack import Files, pack
-from dccf.models import Job, JobState, OwnerLimits, OwnerUsage, QueueInfo
+from dccf.models import Job, JobState, OwnerLimits, OwnerUsage, QueueInfo, Schedule
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,34 @@ class Client:
             NotAllowed: the token is no administrator's.
         """
         self._http.send("POST", f"/v1/queues/{quote(name, safe='')}:resume")
+
+    def schedules(self) -> tuple[Schedule, ...]:
+        """List schedules: all for an administrator, else the asker's."""
+        return tuple(Schedule.model_validate(item) for item in self._http.get_json("/v1/schedules")["items"])
+
+    def add_schedule(
+        self, name: str, job_id: str, cron: str, *, time_zone: str = "UTC", missed: str = "skip"
+    ) -> Schedule:
+        """Make a schedule that makes a job again, with its files and options, whenever its time comes.
+
+        Raises:
+            InvalidRequest: the expression or the zone is none.
+            Conflict: there is a schedule of that name.
+        """
+        body = {"name": name, "job_id": job_id, "cron": cron, "time_zone": time_zone, "missed": missed}
+        return Schedule.model_validate(self._http.send("POST", "/v1/schedules", json=body))
+
+    def pause_schedule(self, name: str) -> Schedule:
+        """Let a schedule make no jobs."""
+        return Schedule.model_validate(self._http.send("POST", f"/v1/schedules/{quote(name, safe='')}:pause"))
+
+    def resume_schedule(self, name: str) -> Schedule:
+        """Let a schedule make jobs again, from its next time on."""
+        return Schedule.model_validate(self._http.send("POST", f"/v1/schedules/{quote(name, safe='')}:resume"))
+
+    def remove_schedule(self, name: str) -> None:
+        """Remove a schedule; the jobs that it made stay."""
+        self._http.send("DELETE", f"/v1/schedules/{quote(name, safe='')}")
 
     def readiness(self) -> dict[str, Any]:
         """Ask whether everything is there that the service needs."""

@@ -17,7 +17,7 @@ import dccf
 from dccf import errors
 from dccf.celery_app import DccfCelery, app, dispatch
 from dccf.config import Settings
-from dccf.controller import garbage, outage, retention
+from dccf.controller import garbage, outage, retention, schedules
 from dccf.lifecycle import channels, heartbeat, leases, waiting
 from dccf.store import fleet
 from dccf.store.database import Database, Listener
@@ -78,6 +78,7 @@ class Controller:
             log.warning("job %s: %s", job.id, job.message)
         for job in leases.fail_overdue(self.database):
             log.info("job %s: %s", job.id, job.message)
+        schedules.fire(self.celery, self.database, self.settings)
         dispatch.due(self.celery, self.database, self.settings)
         now = time.monotonic()
         self._next_beat = self._do_when_due(now, self._next_beat, HEARTBEAT_SECONDS, self._beat)

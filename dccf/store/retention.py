@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, false, f
 
 from dccf.models import Kept, RetentionRule
 from dccf.store.jobs import seconds
-from dccf.store.tables import artifact, bundle, job, job_event, log_chunk
+from dccf.store.tables import artifact, bundle, job, job_event, log_chunk, schedule
 
 #: A place in a walk: a time, and an id among those of the same time.
 Place: TypeAlias = "tuple[datetime, UUID]"
@@ -93,7 +93,7 @@ def remove(tx: Connection, what: Kept, job_ids: Collection[UUID]) -> int:
 def remove_unused_bundles(
     tx: Connection, after: Place | None, least_age_seconds: float, limit: int
 ) -> tuple[int, Place | None]:
-    """Remove bundles that no job has; give their number and where to go on."""
+    """Remove bundles that no job and no schedule has; give their number and where to go on."""
     statement = (
         select(bundle.c.id, bundle.c.created_at)
         .where(bundle.c.created_at < func.now() - seconds(least_age_seconds))
@@ -105,7 +105,11 @@ def remove_unused_bundles(
     rows = tx.execute(statement).all()
     unused = (
         select(bundle.c.id)
-        .where(bundle.c.id.in_([row.id for row in rows]), ~exists().where(job.c.bundle_id == bundle.c.id))
+        .where(
+            bundle.c.id.in_([row.id for row in rows]),
+            ~exists().where(job.c.bundle_id == bundle.c.id),
+            ~exists().where(schedule.c.bundle_id == bundle.c.id),
+        )
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )

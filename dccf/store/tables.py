@@ -254,6 +254,26 @@ queue_pause = Table(
     _time("paused_at", default_now=True),
 )
 
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("cron", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("missed", Text, nullable=False),  # what becomes of times at which no controller was alive
+    Column("spec", JSONB, nullable=False),
+    Column("bundle_id", Uuid, ForeignKey("bundle.id", ondelete="RESTRICT"), nullable=False, index=True),
+    Column("is_paused", Boolean, nullable=False, server_default=text("false")),
+    _time("next_at", required=True),
+    _time("last_at"),
+    Column("last_job_id", Uuid),  # that job may have been removed
+    Column("message", Text, nullable=False, server_default=""),
+    _time("created_at", default_now=True),
+    CheckConstraint("missed IN ('skip', 'one')", name="missed"),
+)
+Index("schedule_next_at_idx", schedule.c.next_at, postgresql_where=~schedule.c.is_paused)
+
 worker = Table(
     "worker",
     metadata,
