@@ -384,6 +384,16 @@ class Schedule(Frozen):
     created_at: datetime
 
 
+class SweepStats(Frozen):
+    """What one sweep of a controller did and took since it started."""
+
+    runs: int = 0
+    done: int = Field(0, description="Things done: jobs ended, hints sent, rows removed.")
+    failures: int = 0
+    last_ms: float = 0.0
+    worst_ms: float = 0.0
+
+
 class Attempt(Frozen):
     """One claim of a job by a worker."""
 

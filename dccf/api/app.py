@@ -10,7 +10,21 @@ from apiflask import APIFlask
 from flask import Flask, Response, g, request
 
 import dccf
-from dccf.api import aliases, artifacts, auth, errors, health, jobs, limits, logs, openapi, queues, schedules, workers
+from dccf.api import (
+    aliases,
+    artifacts,
+    auth,
+    controllers,
+    errors,
+    health,
+    jobs,
+    limits,
+    logs,
+    openapi,
+    queues,
+    schedules,
+    workers,
+)
 from dccf.api.changes import Changes
 from dccf.api.context import EXTENSION, Services, waiting_places
 from dccf.celery_app import DccfCelery
@@ -41,7 +55,7 @@ def create_app(settings: Settings, database: Database | None = None, celery: Dcc
     app.after_request(_add_headers)
     auth.register(app)
     errors.register(app, settings.max_upload_bytes)
-    for module in (jobs, logs, artifacts, workers, limits, queues, schedules, health, aliases, openapi):
+    for module in (jobs, logs, artifacts, workers, controllers, limits, queues, schedules, health, aliases, openapi):
         app.register_blueprint(module.bp)
     openapi.register(app)
     return app

@@ -29,7 +29,7 @@ from dccf.models import (
     QueueInfo,
     Schedule,
 )
-from dccf.store.fleet import WorkerInfo
+from dccf.store.fleet import ControllerInfo, WorkerInfo
 
 bp = APIBlueprint("openapi", __name__, enable_openapi=False)
 
@@ -72,6 +72,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     Artifact,
     BundleFile,
     WorkerInfo,
+    ControllerInfo,
     OwnerLimits,
     OwnerUsage,
     QueueInfo,
@@ -96,6 +97,7 @@ _ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
     "GET /v1/jobs/{job_id}/artifacts/{path}": ("200", "application/octet-stream", None, False),
     "GET /v1/jobs/{job_id}/artifacts.tar": ("200", "application/x-tar", None, False),
     "GET /v1/workers": ("200", JSON, "WorkerInfo", True),
+    "GET /v1/controllers": ("200", JSON, "ControllerInfo", True),
     "GET /v1/queues": ("200", JSON, "QueueInfo", True),
     "POST /v1/queues/{queue}:pause": ("200", JSON, "QueueInfo", True),
     "POST /v1/queues/{queue}:resume": ("200", JSON, "QueueInfo", True),

@@ -132,6 +132,28 @@ def rm(job_ids: tuple[str, ...]) -> None:
 
 @click.command()
 @with_json
+def controllers(as_json: bool) -> None:
+    """List the controllers, and what their sweeps did and took."""
+    found = client().controllers()
+    if as_json:
+        output.show_json(found)
+        return
+    rows = [
+        (
+            controller["id"],
+            "alive" if controller["is_alive"] else "silent",
+            name,
+            *(str(sweep[field]) for field in ("runs", "done", "failures", "last_ms", "worst_ms")),
+        )
+        for controller in found
+        for name, sweep in controller["sweeps"].items()
+    ]
+    heads = ("CONTROLLER", "STATE", "SWEEP", "RUNS", "DONE", "FAILED", "LAST MS", "WORST MS")
+    output.show_table(heads, rows)
+
+
+@click.command()
+@with_json
 def workers(as_json: bool) -> None:
     """List the workers."""
     found = client().workers()

@@ -39,6 +39,7 @@ for _command in (
     jobs.history,
     jobs.inspect,
     jobs.workers,
+    jobs.controllers,
     limits.limits,
     queues.queues,
     schedules.schedules,

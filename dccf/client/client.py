@@ -106,6 +106,11 @@ class Client:
         items: list[dict[str, Any]] = self._http.get_json("/v1/workers")["items"]
         return items
 
+    def controllers(self) -> list[dict[str, Any]]:
+        """List the controllers as they describe themselves, with what their sweeps did and took."""
+        items: list[dict[str, Any]] = self._http.get_json("/v1/controllers")["items"]
+        return items
+
     def limits(self) -> tuple[OwnerUsage, ...]:
         """List what owners have and may have: all for an administrator, else the asker."""
         return tuple(OwnerUsage.model_validate(item) for item in self._http.get_json("/v1/limits")["items"])

@@ -8,9 +8,7 @@ import signal
 import socket
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import dccf
@@ -18,6 +16,7 @@ from dccf import errors
 from dccf.celery_app import DccfCelery, app, dispatch
 from dccf.config import Settings
 from dccf.controller import garbage, outage, retention, schedules
+from dccf.controller.sweeps import Sweep
 from dccf.lifecycle import channels, heartbeat, leases, waiting
 from dccf.store import fleet
 from dccf.store.database import Database, Listener
@@ -44,8 +43,17 @@ class Controller:
 
     def __post_init__(self) -> None:
         self._outage = outage.OutageWatch(self.database, self.settings)
-        self._retention = retention.RetentionWalk(self.database, self.settings)
-        self._next_beat = self._next_garbage = self._next_explanation = self._next_retention = 0.0
+        walk = retention.RetentionWalk(self.database, self.settings)
+        self._sweeps = (
+            Sweep("leases", self._expire),
+            Sweep("time limits", self._fail_overdue),
+            Sweep("schedules", lambda: schedules.fire(self.celery, self.database, self.settings)),
+            Sweep("hints", lambda: dispatch.due(self.celery, self.database, self.settings)),
+            Sweep("waiting", lambda: waiting.explain(self.database, self.settings), EXPLAIN_SECONDS),
+            Sweep("retention", walk.step, RETENTION_SECONDS),
+            Sweep("contents", lambda: garbage.sweep_blobs(self.database), GARBAGE_SECONDS),
+            Sweep("heartbeat", self._beat, HEARTBEAT_SECONDS),
+        )
 
     def run(self) -> None:
         """Sweep until :attr:`ended` is set; PostgreSQL may come and go."""
@@ -74,32 +82,27 @@ class Controller:
             StoreUnavailable: PostgreSQL is away; the rest is done next time.
         """
         self._outage.check()
-        for job in leases.expire(self.database, self.settings):
+        for sweep in self._sweeps:
+            sweep.run_when_due()
+
+    def _expire(self) -> int:
+        taken = leases.expire(self.database, self.settings)
+        for job in taken:
             log.warning("job %s: %s", job.id, job.message)
-        for job in leases.fail_overdue(self.database):
+        return len(taken)
+
+    def _fail_overdue(self) -> int:
+        ended = leases.fail_overdue(self.database)
+        for job in ended:
             log.info("job %s: %s", job.id, job.message)
-        schedules.fire(self.celery, self.database, self.settings)
-        dispatch.due(self.celery, self.database, self.settings)
-        now = time.monotonic()
-        self._next_beat = self._do_when_due(now, self._next_beat, HEARTBEAT_SECONDS, self._beat)
-        self._next_explanation = self._do_when_due(
-            now, self._next_explanation, EXPLAIN_SECONDS, lambda: waiting.explain(self.database, self.settings)
-        )
-        self._next_retention = self._do_when_due(now, self._next_retention, RETENTION_SECONDS, self._retention.step)
-        self._next_garbage = self._do_when_due(
-            now, self._next_garbage, GARBAGE_SECONDS, lambda: garbage.sweep_blobs(self.database)
-        )
+        return len(ended)
 
-    @staticmethod
-    def _do_when_due(now: float, due: float, period_seconds: float, do: Callable[[], object]) -> float:
-        if now < due:
-            return due
-        do()
-        return now + period_seconds
-
-    def _beat(self) -> None:
+    def _beat(self) -> int:
         with self.database.begin() as tx:
-            fleet.beat_controller(tx, self.name, dccf.__version__)
+            fleet.beat_controller(
+                tx, self.name, dccf.__version__, {sweep.name: sweep.stats for sweep in self._sweeps}
+            )
+        return 1
 
     def _say_goodbye(self) -> None:
         try:

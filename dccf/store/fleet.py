@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from dccf.models import Frozen
+from dccf.models import Frozen, SweepStats
 from dccf.store.tables import controller, job, worker
 
 #: A heartbeat older than this belongs to a process that is gone.
@@ -24,6 +24,17 @@ class WorkerInfo(Frozen):
     engine: str
     version: str
     message: str
+    started_at: datetime
+    heartbeat_at: datetime
+    is_alive: bool
+
+
+class ControllerInfo(Frozen):
+    """A controller as it last described itself."""
+
+    id: str
+    version: str
+    sweeps: dict[str, SweepStats]
     started_at: datetime
     heartbeat_at: datetime
     is_alive: bool
@@ -89,10 +100,20 @@ def find_idle_queues(tx: Connection) -> set[str]:
     return {queue for row in tx.execute(statement) for queue in row.queues}
 
 
-def beat_controller(tx: Connection, controller_id: str, version: str) -> None:
-    """Note a controller's sign of life."""
-    statement = insert(controller).values(id=controller_id, version=version)
-    tx.execute(statement.on_conflict_do_update(index_elements=[controller.c.id], set_={"heartbeat_at": func.now()}))
+def beat_controller(tx: Connection, controller_id: str, version: str, sweeps: Mapping[str, SweepStats]) -> None:
+    """Note a controller's sign of life and what its sweeps did."""
+    values = {"sweeps": {name: stats.model_dump() for name, stats in sweeps.items()}}
+    statement = insert(controller).values(id=controller_id, version=version, **values)
+    tx.execute(
+        statement.on_conflict_do_update(index_elements=[controller.c.id], set_={**values, "heartbeat_at": func.now()})
+    )
+
+
+def get_controllers(tx: Connection) -> tuple[ControllerInfo, ...]:
+    """List all controllers that have not said goodbye."""
+    is_alive = controller.c.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_SECONDS)
+    rows = tx.execute(select(controller, is_alive.label("is_alive")).order_by(controller.c.started_at))
+    return tuple(ControllerInfo.model_validate(dict(row._mapping)) for row in rows)
 
 
 def forget_controllers(tx: Connection, controller_id: str) -> None:

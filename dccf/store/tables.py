@@ -293,6 +293,7 @@ controller = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("version", Text, nullable=False),
+    Column("sweeps", JSONB, nullable=False, server_default=text("'{}'")),
     _time("started_at", default_now=True),
     _time("heartbeat_at", default_now=True),
 )

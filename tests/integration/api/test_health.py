@@ -24,7 +24,7 @@ def test_it_is_ready_without_workers_but_says_so(nobody: Asker) -> None:
 
 def test_live_workers_and_controllers_are_counted(nobody: Asker, ada: Asker, database: Database) -> None:
     with database.begin() as tx:
-        fleet.beat_controller(tx, "c", "0")
+        fleet.beat_controller(tx, "c", "0", {})
         fleet.beat_worker(tx, "w", "life", queues=["default"], slots=4, engine="fake", version="0", message="")
 
     checks = nobody.get("/readyz").json["checks"]

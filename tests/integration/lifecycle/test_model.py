@@ -209,6 +209,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.is_any_active())
     @rule(worker=st.sampled_from(WORKERS))
     def renew(self, worker: str) -> None:
+        assert leases.release_earlier(self.database, self.settings, self.holder(worker)) == [], "it is its own life"
         kept = leases.extend(self.database, self.holder(worker), list(self.expected), 45)
         assert kept == {job_id for job_id, one in self.expected.items() if one.worker == worker}
 
