@@ -163,8 +163,15 @@ def run(python: Path, cache: Path, name: str, files: tuple[str, ...]) -> int:
                 command += [f"--timeout={TEST_SECONDS}", f"--junit-xml={outcomes / file}.xml"]
                 command += ["-o", "junit_family=xunit2", f"t/integration/{file}.py"]
                 done = subprocess.run(command, cwd=cache / f"celery-{CELERY}", env=environment, check=False)
+                (outcomes / f"{file}.commit").write_text(commit())
                 worst = max(worst, done.returncode)
             return worst
+
+
+def commit() -> str:
+    """Name the commit of this repository that is checked out."""
+    git = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @dataclass
@@ -175,6 +182,7 @@ class Outcomes:
     why: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     reruns: Counter[str] = field(default_factory=Counter)
+    commits: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Outcomes:
@@ -184,6 +192,7 @@ class Outcomes:
             path = folder / f"{file}.xml"
             if not path.exists():
                 sys.exit(f"{path} is not there; run: scripts/conformance {folder.name} {file}")
+            found.commits[file] = path.with_suffix(".commit").read_text()
             for case in ET.parse(path).iter("testcase"):  # noqa: S314 - pytest wrote it here
                 test = f"{case.get('classname', '').removeprefix('t.integration.')}::{case.get('name')}"
                 found.reruns[test] += test in found.of
@@ -215,6 +224,9 @@ def report(cache: Path, page: Path) -> int:
         counts = [list(side.of.values()).count(word) for side in (control, ours)]
         lines.append(f"| {word} | {counts[0]} | {counts[1]} |")
     lines.append(f"| all | {len(control.of)} | {len(ours.of)} |")
+    lines.append("\nThe files may be of different runs; each stands here with the commit that it was run on.\n")
+    lines.append("| file | RabbitMQ | Kafka |\n|---|---|---|")
+    lines += [f"| `{file}` | {control.commits[file]} | {ours.commits[file]} |" for file in FILES]
     for side, word in ((control, "RabbitMQ"), (ours, "Kafka")):
         again = [f"`{test}` ({times})" for test, times in sorted(side.reruns.items()) if times]
         lines.append(f"\nRun again by the suite's own `flaky` mark on {word}: {', '.join(again) or 'none'}.")
