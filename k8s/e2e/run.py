@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dccf.client import Client, JobHandle
 
@@ -147,10 +148,16 @@ def break_things(client: Client, jobs: Jobs) -> None:
     kubectl("rollout", "status", "statefulset/kafka", "--timeout=180s")
 
 
-def leader_of_queue() -> int:
-    """Ask Kafka which broker leads the queue's partition."""
+def queue_partition() -> dict[str, Any]:
+    """Ask Kafka for the one partition of the queue."""
     (topic,) = json.loads(kafka("topics", "describe", "--topic", QUEUE_TOPIC))
-    return int(topic["partitions"][0]["leader_id"])
+    partition: dict[str, Any] = topic["partitions"][0]
+    return partition
+
+
+def leader_of_queue() -> int:
+    """Give the broker that leads the queue's partition."""
+    return int(queue_partition()["leader_id"])
 
 
 def kafka(*arguments: str) -> str:
@@ -186,6 +193,11 @@ def move_queue(client: Client, jobs: Jobs) -> None:
     kubectl("rollout", "status", "statefulset/kafka", "--timeout=180s")
     handles = jobs.submit(client, 6, seconds=1)
     kafka("partitions", "alter-reassignments", "--reassign", f"{QUEUE_TOPIC}:0=3,0,1")
+    wait_for("the queue is on broker 3", lambda: 3 in queue_partition()["isr_nodes"])
+    # By itself the new first broker would take the lead at the next look, every five minutes.
+    wait_for("the queue has left its old brokers", lambda: len(queue_partition()["replica_nodes"]) == 3)
+    if leader_of_queue() != 3:
+        kafka("partitions", "elect-leaders", "--topic-partition", f"{QUEUE_TOPIC}:0")
     wait_for("broker 3 leads the queue", lambda: leader_of_queue() == 3)
     handles += jobs.submit(client, 6, seconds=1)
     jobs.check(client, handles)
@@ -206,6 +218,17 @@ def roll(client: Client, jobs: Jobs) -> None:
     say(f"   {len(handles)} jobs, {more} attempts more than that")
     if more:
         raise SystemExit("a worker that was told to stop did not finish its jobs")
+
+
+def check_firewall() -> None:
+    """Try from a container with a network what a job may not reach: the broker, the API server, the daemon itself."""
+    broker = kubectl("get", "pod", "kafka-0", "-o", "jsonpath={.status.podIP}")
+    targets = {f"{broker} 9092", "10.96.0.1 443", "172.17.0.1 22", "169.254.169.254 80"}
+    tries = "; ".join(f"timeout 5 telnet {target} < /dev/null 2>&1 | head -n 1" for target in sorted(targets))
+    docker = ["docker", "--host", "unix:///run/dind/docker.sock", "run", "--rm", "busybox", "sh", "-c", tries]
+    answers = kubectl("exec", pods("worker")[0], "--container", "dind", "--", *docker).splitlines()
+    if len(answers) != len(targets) or not all("refused" in answer for answer in answers):
+        raise SystemExit(f"a container with a network reached something: {answers}")
 
 
 def back_up() -> None:
@@ -260,6 +283,8 @@ def main() -> None:
             move_queue(client, jobs)
         with step("roll the workers while they have jobs"):
             roll(client, jobs)
+        with step("the firewall of the jobs' daemon"):
+            check_firewall()
         with step("back up, and restore into another database"):
             back_up()
         with step("count"):
