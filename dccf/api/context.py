@@ -24,7 +24,6 @@ EXTENSION = "dccf"
 #: Shorter beginnings of an id are not looked up.
 LEAST_PREFIX = 6
 _ID_DIGITS = 32
-_GROUPS = (8, 12, 16, 20)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def find_job(text: str) -> Job:
     owner = visible_owner()
     digits = text.replace("-", "").lower()
     is_prefix = LEAST_PREFIX <= len(digits) < _ID_DIGITS and set(digits) <= set("0123456789abcdef")
-    job_id = _find_by_prefix(text, _with_dashes(digits), owner) if is_prefix else parse_job_id(text)
+    job_id = _find_by_prefix(text, digits, owner) if is_prefix else parse_job_id(text)
     with services().database.begin() as tx:
         job = jobs.get(tx, job_id)
     if job is None or owner not in {None, job.owner}:
@@ -112,16 +111,11 @@ def find_job(text: str) -> Job:
     return job
 
 
-def _find_by_prefix(text: str, prefix: str, owner: str | None) -> UUID:
+def _find_by_prefix(text: str, digits: str, owner: str | None) -> UUID:
     with services().database.begin() as tx:
-        found = jobs.find_by_prefix(tx, prefix, owner)
+        found = jobs.find_by_prefix(tx, digits, owner)
     if not found:
         raise errors.NotFound(f"there is no job {text}")
     if len(found) > 1:
         raise errors.InvalidRequest(f"several jobs begin with {text}; write more of the id")
     return found[0]
-
-
-def _with_dashes(digits: str) -> str:
-    """Write the beginning of an id as PostgreSQL does: 8-4-4-4-12."""
-    return "".join("-" + digit if place in _GROUPS else digit for place, digit in enumerate(digits))

@@ -17,7 +17,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -65,6 +64,7 @@ def from_row(row: Row[Any]) -> Job:
     return Job.model_validate(values)
 
 
+_ID_DIGITS = 32
 _JOB_FIELDS = tuple(name for name in Job.model_fields if name not in {"spec", "inputs"})
 
 
@@ -144,12 +144,13 @@ def find(
     return Page(tuple(found[:limit]), next_key)
 
 
-def find_by_prefix(tx: Connection, prefix: str, owner: str | None, limit: int = 2) -> list[UUID]:
-    """List the ids that start with a prefix, as people type them."""
-    statement = select(job.c.id).where(text("CAST(job.id AS text) LIKE :prefix")).limit(limit)
+def find_by_prefix(tx: Connection, digits: str, owner: str | None, limit: int = 2) -> list[UUID]:
+    """List the ids that start with these hexadecimal digits, without dashes: a range of the primary key."""
+    first, last = UUID(digits.ljust(_ID_DIGITS, "0")), UUID(digits.ljust(_ID_DIGITS, "f"))
+    statement = select(job.c.id).where(job.c.id.between(first, last)).limit(limit)
     if owner is not None:
         statement = statement.where(job.c.owner == owner)
-    return list(tx.execute(statement, {"prefix": f"{prefix}%"}).scalars())
+    return list(tx.execute(statement).scalars())
 
 
 def claim(
