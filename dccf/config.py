@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from dccf import errors
-from dccf.models import GIB, MIB, MemoryBytes, QueueName, RetentionRule, parse_memory
+from dccf.administration import RetentionRule
+from dccf.models import GIB, MIB, MemoryBytes, QueueName, parse_memory
 
 PREFIX = "DCCF_"
 CONFIG_VARIABLE = "DCCF_CONFIG"

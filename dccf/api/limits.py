@@ -5,11 +5,11 @@ from __future__ import annotations
 from apiflask import APIBlueprint
 from flask import Response
 
+from dccf.administration import OwnerLimits
 from dccf.api import bodies
 from dccf.api.answers import answer, answer_list
 from dccf.api.context import require_admin, services, visible_owner
 from dccf.lifecycle import owners
-from dccf.models import OwnerLimits
 
 bp = APIBlueprint("limits", __name__, url_prefix="/v1/limits", tag="Limits")
 

@@ -11,24 +11,11 @@ from flask import Response, current_app, json
 from pydantic import BaseModel, Field
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from dccf.administration import NewSchedule, OwnerLimits, OwnerUsage, QueueInfo, Schedule
 from dccf.api import queries
 from dccf.api.answers import JSON
 from dccf.api.errors import MEDIA_TYPE
-from dccf.models import (
-    Artifact,
-    Attempt,
-    BundleFile,
-    Frozen,
-    Job,
-    JobEvent,
-    JobSpec,
-    JobState,
-    NewSchedule,
-    OwnerLimits,
-    OwnerUsage,
-    QueueInfo,
-    Schedule,
-)
+from dccf.models import Artifact, Attempt, BundleFile, Frozen, Job, JobEvent, JobSpec, JobState
 from dccf.store.fleet import ControllerInfo, WorkerInfo
 
 bp = APIBlueprint("openapi", __name__, enable_openapi=False)

@@ -7,11 +7,11 @@ from http import HTTPStatus
 from apiflask import APIBlueprint
 from flask import Response, request
 
+from dccf.administration import NewSchedule
 from dccf.api import bodies
 from dccf.api.answers import answer, answer_list
 from dccf.api.context import find_job, identity, services, visible_owner
 from dccf.lifecycle import scheduling
-from dccf.models import NewSchedule
 from dccf.store import schedules
 
 bp = APIBlueprint("schedules", __name__, url_prefix="/v1/schedules", tag="Schedules")

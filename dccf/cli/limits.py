@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from dccf.administration import OwnerLimits
 from dccf.cli import output
 from dccf.cli.options import client, with_json
-from dccf.models import OwnerLimits
 
 
 @click.group(invoke_without_command=True)

@@ -13,12 +13,13 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from dccf.administration import OwnerLimits, OwnerUsage, QueueInfo, Schedule
 from dccf.client import where
 from dccf.client.http import Http
 from dccf.client.job import JobHandle
 from dccf.client.multipart import Body
 from dccf.client.pack import Files, pack
-from dccf.models import Job, JobState, OwnerLimits, OwnerUsage, QueueInfo, Schedule
+from dccf.models import Job, JobState
 
 
 @dataclass(frozen=True)

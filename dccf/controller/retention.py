@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from dccf.administration import RetentionRule
 from dccf.config import Settings
-from dccf.models import RetentionRule
 from dccf.store import retention
 from dccf.store.database import Database
 from dccf.store.retention import Place

@@ -8,11 +8,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from dccf import errors
+from dccf.administration import Missed, Schedule
 from dccf.celery_app import DccfCelery, again
 from dccf.config import Settings
 from dccf.lifecycle import scheduling
 from dccf.lifecycle.submit import submit
-from dccf.models import JobState, Missed, Schedule
+from dccf.models import JobState
 from dccf.store import history, jobs, schedules
 from dccf.store.database import Database
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dccf import errors
-from dccf.models import SweepStats
+from dccf.administration import SweepStats
 
 log = logging.getLogger(__name__)
 

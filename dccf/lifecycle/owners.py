@@ -7,8 +7,8 @@ import sys
 from sqlalchemy import Connection
 
 from dccf import errors
+from dccf.administration import OwnerLimits, OwnerUsage
 from dccf.config import Settings
-from dccf.models import OwnerLimits, OwnerUsage
 from dccf.store import limits
 from dccf.store.database import Database
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from dccf import errors
-from dccf.models import Kept
+from dccf.administration import Kept
 from dccf.store import jobs, outbox, retention
 from dccf.store.database import Database
 

@@ -7,8 +7,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from dccf import errors
+from dccf.administration import NewSchedule, Schedule
 from dccf.lifecycle import channels, cron
-from dccf.models import Job, NewSchedule, Schedule
+from dccf.models import Job
 from dccf.store import jobs, schedules
 from dccf.store.database import Database
 

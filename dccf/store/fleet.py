@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from dccf.models import Frozen, SweepStats
+from dccf.administration import SweepStats
+from dccf.models import Frozen
 from dccf.store.tables import controller, job, worker
 
 #: A heartbeat older than this belongs to a process that is gone.

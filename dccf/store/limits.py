@@ -7,7 +7,8 @@ from collections.abc import Collection
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from dccf.models import JobState, OwnerLimits, OwnerUsage
+from dccf.administration import OwnerLimits, OwnerUsage
+from dccf.models import JobState
 from dccf.store.tables import job, owner_limit
 
 #: Any fixed number: it keeps these advisory locks apart from others.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from dccf.models import JobState, QueueInfo
+from dccf.administration import QueueInfo
+from dccf.models import JobState
 from dccf.store import fleet
 from dccf.store.tables import job, queue_pause
 

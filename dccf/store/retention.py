@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, false, func, not_, or_, select, true, tuple_
 
-from dccf.models import Kept, RetentionRule
+from dccf.administration import Kept, RetentionRule
 from dccf.store.jobs import seconds
 from dccf.store.tables import artifact, bundle, job, job_event, log_chunk, schedule
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
-from dccf.models import JobSpec, Missed, Schedule
+from dccf.administration import Missed, Schedule
+from dccf.models import JobSpec
 from dccf.store.tables import schedule
 
 _FIELDS = tuple(name for name in Schedule.model_fields if name != "spec")

@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from dccf import errors
+from dccf.administration import OwnerLimits
 from dccf.config import Settings
 from dccf.lifecycle import attempts, hints, leases, owners
 from dccf.lifecycle.attempts import Holder
-from dccf.models import OwnerLimits
 from dccf.store import fleet, history
 from dccf.store.backlog import InFlight
 from dccf.store.database import Database

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from dccf import errors
+from dccf.administration import RetentionRule
 from dccf.config import Settings
 from dccf.controller import retention
 from dccf.lifecycle import attempts, cancel, removal
 from dccf.lifecycle.attempts import Holder
-from dccf.models import LogChunk, RetentionRule, Stream
+from dccf.models import LogChunk, Stream
 from dccf.store import jobs, logs
 from dccf.store.database import Database
 from tests.integration.lifecycle.conftest import SubmitJob

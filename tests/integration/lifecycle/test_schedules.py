@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from dccf import errors
+from dccf.administration import Missed, NewSchedule, OwnerLimits, Schedule
 from dccf.celery_app import DccfCelery
 from dccf.config import Settings
 from dccf.controller import retention, schedules
 from dccf.lifecycle import cancel, cron, owners, removal, scheduling
-from dccf.models import Job, JobState, Missed, NewSchedule, OwnerLimits, Schedule
+from dccf.models import Job, JobState
 from dccf.store import jobs
 from dccf.store import schedules as stored
 from dccf.store.database import Database

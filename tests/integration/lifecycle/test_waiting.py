@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from dccf.administration import OwnerLimits
 from dccf.config import Settings
 from dccf.lifecycle import attempts, hints, leases, owners, waiting
 from dccf.lifecycle.attempts import Holder
-from dccf.models import OwnerLimits
 from dccf.store import fleet, history
 from dccf.store.database import Database
 from tests.integration.lifecycle.conftest import GetJob, SubmitJob

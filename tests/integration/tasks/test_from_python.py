@@ -17,9 +17,10 @@ from celery.exceptions import ChordError, TaskRevokedError
 from sqlalchemy import text
 
 from dccf import errors
+from dccf.administration import OwnerLimits
 from dccf.celery_app import app, dispatch
 from dccf.lifecycle import owners
-from dccf.models import Job, JobState, OwnerLimits, Reason
+from dccf.models import Job, JobState, Reason
 from dccf.store import artifacts, blobs, bundles, history
 from dccf.store.outbox import Hint
 from dccf.tasks import run_dockerfile
