@@ -1,0 +1,112 @@
+"""Jobs under random kills, freezes and an outage of PostgreSQL: every job ends, with one result.
+
+``CHAOS_SEED`` repeats an order of harm, ``CHAOS_JOBS`` makes it longer (``scripts/soak``).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dccf import errors
+from dccf.client import Client, JobHandle
+from dccf.models import PLATFORM_REASONS, JobState
+from tests.acceptance.chaos.havoc import Havoc
+from tests.acceptance.conftest import Stack, running_stack
+from tests.acceptance.test_kills import leftovers
+from tests.conftest import can_run_kafka
+from tests.processes import wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.docker, pytest.mark.postgres]
+
+JOBS = int(os.environ.get("CHAOS_JOBS", "200"))
+SEED = int(os.environ.get("CHAOS_SEED", "5"))
+DOCKERFILE = "FROM busybox\nCMD sleep $S; echo $N > /output/n\n"
+#: The whole may take this long for each job, on top of what the harm costs.
+JOB_SECONDS = 4.0
+HARM_SECONDS = 300.0
+
+
+def submit(client: Client, folder: Path, number: int, seconds: float) -> JobHandle:
+    """Submit with a key until it goes through: the API and PostgreSQL come and go."""
+
+    def try_once() -> JobHandle | None:
+        try:
+            env = {"N": str(number), "S": f"{seconds:.2f}"}
+            return client.submit(folder, env=env, labels={"test": "chaos"}, idempotency_key=f"chaos-{SEED}-{number}")
+        except (errors.ApiUnavailable, errors.StoreUnavailable):
+            return None
+
+    return wait_for(f"job {number} to be taken in", try_once, 120)
+
+
+def ended(handles: list[JobHandle]) -> bool:
+    """Tell whether all have ended; asks only for those that had not."""
+    for handle in handles:
+        if not handle.job.state.is_final:
+            try:
+                if not handle.refresh().state.is_final:
+                    return False
+            except (errors.ApiUnavailable, errors.StoreUnavailable):
+                return False
+    return True
+
+
+@pytest.fixture
+def own_stack() -> Iterator[Stack]:
+    """A stack that no other test uses: its PostgreSQL is not its own any more afterwards."""
+    with running_stack("kafka" if can_run_kafka() else "file") as running:
+        yield running
+
+
+def test_jobs_end_once_each_whatever_is_killed_frozen_or_away(own_stack: Stack, tmp_path: Path) -> None:
+    havoc = Havoc(own_stack, SEED)
+    try:
+        live_through(own_stack, havoc, tmp_path)
+    finally:
+        havoc.stop()
+        havoc.close()
+
+
+def live_through(stack: Stack, havoc: Havoc, tmp_path: Path) -> None:
+    """Submit jobs while harm is done, then let all of them end, and check each."""
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+    lengths = random.Random(SEED)
+    started = time.monotonic()
+    with stack.client() as client:
+        havoc.start()
+        try:
+            handles = [submit(client, tmp_path, number, 0.2 + 2.8 * lengths.random() ** 4) for number in range(JOBS)]
+            half = handles[: JOBS // 2]
+            wait_for("half of the jobs to end", lambda: ended(half), HARM_SECONDS + JOBS * JOB_SECONDS)
+        finally:
+            havoc.stop()
+            print(f"{time.monotonic() - started:.0f} s: " + "; ".join(havoc.done))
+        wait_for("all jobs to end", lambda: ended(handles), HARM_SECONDS + JOBS * JOB_SECONDS)
+        tally = Counter(check(number, handle) for number, handle in enumerate(handles))
+    print(f"seed {SEED}, {time.monotonic() - started:.0f} s, {dict(tally)}")
+    assert tally["succeeded"] > JOBS * 0.8, tally
+    wait_for("the daemon to be clean", lambda: not leftovers(stack), 120)
+
+
+def check(number: int, handle: JobHandle) -> str:
+    """Check that a job ended once, with its own output, and that every attempt is accounted for."""
+    job, attempts = handle.refresh(), handle.attempts()
+    assert list(range(1, job.fence + 1)) == [attempt.fence for attempt in attempts]
+    assert all(attempt.finished_at for attempt in attempts), attempts
+    accepted = [attempt for attempt in attempts if attempt.outcome == "succeeded"]
+    if job.state is JobState.SUCCEEDED:
+        assert [attempt.fence for attempt in accepted] == [job.fence]
+        assert f"{number}\n".encode() == b"".join(handle.read_artifact("n"))
+        return "succeeded"
+    # As many faults of the platform as are allowed are an end too, with its reason.
+    assert job.reason in PLATFORM_REASONS, job.message
+    assert accepted == []
+    assert job.failures == job.max_attempts
+    return str(job.reason)
