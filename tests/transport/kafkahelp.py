@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from celery import Celery
+from kombu import pools
 from kombu.connection import Connection as KombuConnection
 from kombu.entity import Exchange as KombuExchange
 from kombu.entity import Queue as KombuQueue
@@ -20,6 +22,7 @@ Consumer: Any = KombuConsumer
 Exchange: Any = KombuExchange
 Producer: Any = KombuProducer
 Queue: Any = KombuQueue
+_pools: Any = pools
 
 _numbers = itertools.count(1)
 
@@ -41,6 +44,21 @@ def connected(servers: str, prefix: str = "", **options: Any) -> Iterator[Any]:
     with Connection(url(servers, prefix), transport_options=options) as connection:
         connection.connect()
         yield connection
+
+
+@contextlib.contextmanager
+def application(broker: str, queue: str, **options: Any) -> Iterator[Any]:
+    """Yield a Celery application."""
+    dccf.transport.register()
+    app: Any = Celery(broker=broker, set_as_current=False)
+    app.conf.update(task_default_queue=queue, broker_transport_options=options)
+    try:
+        yield app
+    finally:
+        app.close()
+        # kombu keeps pools per URL for the whole process; the next application needs new ones.
+        _pools.reset()
+        dccf.transport.close_clients()
 
 
 def work_queue(name: str) -> Any:

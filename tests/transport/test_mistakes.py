@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
 import dccf.transport
@@ -20,7 +19,18 @@ from dccf.transport.errors import AuthenticationRefusedError, BrokerUnsupportedE
 from .certificates import make_certificates
 from .fleet import Fleet
 from .guarded import USERS, Guarded, allow, old_broker
-from .kafkahelp import Collector, Connection, Exchange, Producer, Queue, connected, publish, unique, work_queue
+from .kafkahelp import (
+    Collector,
+    Connection,
+    Exchange,
+    Producer,
+    Queue,
+    application,
+    connected,
+    publish,
+    unique,
+    work_queue,
+)
 from .waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -46,16 +56,11 @@ def _no_client_is_left() -> Iterator[None]:
     dccf.transport.close_clients()
 
 
-def send(url: str, size: int = 1, **options: Any) -> None:
+def send(url: str, **options: Any) -> None:
     """Send a task as an application does."""
-    dccf.transport.register()
-    app: Any = Celery(broker=url, set_as_current=False)
     at_once = {"max_retries": 0, "interval_start": 0}
-    app.conf.update(task_default_queue="mistakes", broker_transport_options=at_once | options)
-    try:
-        app.send_task("task", ("x" * size,), retry=False)
-    finally:
-        app.close()
+    with application(url, "mistakes", **at_once, **options) as app:
+        app.send_task("task", ("x",), retry=False)
 
 
 def refused(kind: type[BaseException], url: str, **options: Any) -> str:
@@ -223,16 +228,12 @@ def test_more_copies_than_brokers_are_said(kafka: KafkaCluster) -> None:
 
 
 def test_a_task_that_is_too_large_is_refused_and_the_application_goes_on(kafka: KafkaCluster) -> None:
-    dccf.transport.register()
     queue = unique("large")
-    app: Any = Celery(broker=f"kafka://{kafka.bootstrap_servers}", set_as_current=False)
-    app.conf.task_default_queue = queue
-    with pytest.raises(ChannelError, match=r"message\.max\.bytes"):
-        app.send_task("task", ("x" * 2_000_000,))
+    with application(f"kafka://{kafka.bootstrap_servers}", queue) as app:
+        with pytest.raises(ChannelError, match=r"message\.max\.bytes"):
+            app.send_task("task", ("x" * 2_000_000,))
 
-    app.send_task("task", ("small",))
-
-    app.close()
+        app.send_task("task", ("small",))
     with connected(kafka.bootstrap_servers) as connection:
         assert connection.default_channel._size(queue) == 1
 

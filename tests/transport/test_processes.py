@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 
 import dccf.transport
 from dccf.local.kafka import KafkaCluster
 from dccf.transport.records import DELIVERY_COUNT
 
 from .fleet import figures
-from .kafkahelp import Collector, connected, publish, unique, url, work_queue
+from .kafkahelp import Collector, application, connected, publish, unique, url, work_queue
 from .waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -47,26 +46,22 @@ def test_killing_the_holder_of_a_message_twenty_times_loses_nothing(kafka: Kafka
 
 
 def test_the_first_publish_after_a_fork_works_in_every_child(kafka: KafkaCluster) -> None:
-    dccf.transport.register()
     queue = unique("forks")
-    app: Any = Celery(broker=url(kafka.bootstrap_servers), set_as_current=False)
-    app.conf.task_default_queue = queue
-    app.send_task("task", ("parent",))
     reader, writer = os.pipe()
-    children = []
-    for number in range(_CHILDREN):
-        child = os.fork()
-        if child == 0:
-            _publish_and_exit(app, number, writer)
-        children.append(child)
-    os.close(writer)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    with os.fdopen(reader) as pipe:
-        took_ms = sorted(float(line) for line in pipe)
+    with application(url(kafka.bootstrap_servers), queue) as app:
+        app.send_task("task", ("parent",))
+        codes = []
+        for number in range(_CHILDREN):
+            child = os.fork()
+            if child == 0:
+                _publish_and_exit(app, number, writer)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            took_ms = sorted(float(line) for line in pipe)
 
-    assert codes == [0] * _CHILDREN
-    app.send_task("task", ("parent again",))
-    app.close()
+        assert codes == [0] * _CHILDREN
+        app.send_task("task", ("parent again",))
     with connected(kafka.bootstrap_servers) as connection:
         assert connection.default_channel._size(queue) == _CHILDREN + 2
     figures.append(f"first publish after a fork: {took_ms[0]:.0f} to {took_ms[-1]:.0f} ms, {_CHILDREN} children")
