@@ -111,8 +111,10 @@ class Admin:
     def delete_queue(self, name: str) -> None:
         """Delete a topic and the share group of the same name, where they exist."""
         self.known_topics.pop(name, None)
-        self._retry(f"delete topic {name}", lambda: self._delete_topic(name))
+        # The group first: its coordinator deletes the state of its topics, too, and for a topic that had just gone it
+        # once took longer than a request may.
         self._retry(f"delete group {name}", lambda: self._delete_group(name))
+        self._retry(f"delete topic {name}", lambda: self._delete_topic(name))
 
     def configure_group(self, group: str, config: Mapping[str, str]) -> None:
         """Set a share group's settings; they hold from the first member on."""
@@ -240,7 +242,7 @@ class Admin:
         except kafka_errors.GroupIdNotFoundError:
             return
         except kafka_errors.NonEmptyGroupError:
-            # Members leave when they see that the topic is gone; an empty group costs nothing.
+            # Members leave when they see that the topic is gone, and an empty group costs nothing.
             return
 
     def _offset(self, topic: str, partition: int, which: int) -> int:

@@ -32,11 +32,18 @@ def kafka(kafka_installed: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield cluster
 
 
-@pytest.fixture
-def own_kafka(kafka_installed: None, tmp_path: Path) -> Iterator[KafkaCluster]:
-    """One broker for a test that stops it."""
-    with KafkaCluster(tmp_path / "kafka") as cluster:
+@pytest.fixture(scope="session")
+def _restarted_kafka(kafka_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    with KafkaCluster(tmp_path_factory.mktemp("restarted")) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def own_kafka(_restarted_kafka: KafkaCluster) -> KafkaCluster:
+    """One broker for a test that stops it; the next such test finds it running again."""
+    if not _restarted_kafka.is_running():
+        _restarted_kafka.start()
+    return _restarted_kafka
 
 
 @pytest.fixture
