@@ -56,6 +56,10 @@ class Fleet:
         self.refused: set[int] = set()
         self._numbers = itertools.count()
 
+    def be_patient(self) -> None:
+        """Let a publish wait for as long as a broker may take to start on a busy machine; call it first of all."""
+        self.app.conf.broker_transport_options = {"delivery_timeout_ms": 120_000}
+
     def start(self, name: str, concurrency: int = 2) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it answers."""
         worker = self.launch(name, concurrency)

@@ -150,9 +150,18 @@ def test_a_wrong_password_is_said(guarded: Guarded, mechanism: str) -> None:
     assert "check the user and password of the URL" in words
 
 
-def test_a_worker_with_a_wrong_password_ends_and_says_why(guarded: Guarded) -> None:
+@pytest.mark.parametrize(
+    ("user", "password", "error", "way_out"),
+    [
+        ("alice", _WRONG, "AuthenticationRefusedError", "check the user and password of the URL"),
+        ("bob", None, "ChannelError", "ACLs that docs/transport.md lists"),
+    ],
+)
+def test_a_worker_that_may_not_come_in_ends_and_says_why(
+    guarded: Guarded, user: str, password: str | None, error: str, way_out: str
+) -> None:
     environment = os.environ | {
-        "FAULT_BROKER": guarded.url("LOGIN", "alice", _WRONG),
+        "FAULT_BROKER": guarded.url("LOGIN", user, password),
         "FAULT_QUEUE": "mistakes",
         "FAULT_FILE": os.devnull,
     }
@@ -162,9 +171,9 @@ def test_a_worker_with_a_wrong_password_ends_and_says_why(guarded: Guarded) -> N
     )
 
     assert done.returncode != 0
-    assert "AuthenticationRefusedError" in done.stderr
-    assert "check the user and password of the URL" in done.stderr
-    assert _WRONG not in done.stdout + done.stderr
+    assert error in done.stderr
+    assert way_out in done.stderr
+    assert (password or USERS[user]) not in done.stdout + done.stderr
 
 
 def test_a_password_that_is_missing_or_not_wanted_is_said(guarded: Guarded) -> None:
