@@ -123,6 +123,11 @@ class Settings(BaseModel):
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="Jobs that one worker runs at once."
     )
     worker_queues: QueueList = Field(("default",), description="Queues that the worker takes jobs from.")
+    self_test: Literal["require", "warn", "off"] = Field(
+        "require",
+        description="A worker tries its daemon's walls; with `require` it takes no jobs until they stand.",
+    )
+    self_test_image: str = Field("busybox", description="Image with a shell that the self-test is made of.")
     docker_url: str = Field("unix:///var/run/docker.sock", description="The worker's own Docker daemon.")
 
     lease_seconds: float = Field(45, ge=3, description="A worker that is silent for this long has lost its jobs.")

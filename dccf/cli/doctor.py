@@ -30,17 +30,26 @@ class Finding(NamedTuple):
 
 
 @click.command()
+@click.option("--worker", "is_for_worker", is_flag=True, help="Try the walls around jobs on this worker's daemon.")
 @with_json
-def doctor(as_json: bool) -> None:
+def doctor(as_json: bool, is_for_worker: bool) -> None:
     """Look whether everything is there; exit code 1 when something needed is not."""
-    findings = list(_look())
+    findings = list(_self_test() if is_for_worker else _look())
     if as_json:
         output.show_json([finding._asdict() for finding in findings])
     else:
+        width = max(12, *(len(finding.name) for finding in findings))
         for finding in findings:
-            click.echo(f"{finding.status:<5} {finding.name:<12} {finding.detail}")
+            click.echo(f"{finding.status:<5} {finding.name:<{width}} {finding.detail}")
     if any(finding.status == "fail" for finding in findings):
         raise SystemExit(exits.FAILURE)
+
+
+def _self_test() -> Iterator[Finding]:
+    from dccf.runner import selftest
+
+    for check in selftest.run(config.load()):
+        yield Finding(check.name, "ok" if check.passed else "fail" if check.is_required else "warn", check.detail)
 
 
 def _look() -> Iterator[Finding]:

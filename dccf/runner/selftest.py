@@ -62,12 +62,15 @@ class _Recorder:
         return None
 
 
-def run(settings: Settings, image: str = "busybox") -> tuple[Check, ...]:
+def run(settings: Settings, worker: str | None = None) -> tuple[Check, ...]:
     """Test the daemon at ``settings.docker_url`` with jobs from an image that has a shell.
 
-    Never raises for what is wrong with the daemon: that is what the checks say.
+    What a killed test leaves is under the name of ``worker``. Never raises for what is wrong with the daemon: that
+    is what the checks say.
     """
-    runner = DockerRunner(settings.model_copy(update={"pids_limit": _PIDS}))
+    changes = {"pids_limit": _PIDS, "allowed_images": ("*",), "worker_name": worker or f"{settings.worker_name}-test"}
+    settings = settings.model_copy(update=changes)
+    runner = DockerRunner(settings)
     try:
         info = runner.check()
     except DccfError as error:
@@ -75,10 +78,11 @@ def run(settings: Settings, image: str = "busybox") -> tuple[Check, ...]:
     checks = [
         Check("daemon", passed=True, detail=f"Docker {info.version}"),
         Check("builder", passed=True, detail=info.builder),
+        Check("/output store", passed=True, detail=runner.store_kind),
     ]
     for name, test in _TESTS.items():
         try:
-            checks += test(runner, image)
+            checks += test(runner, settings)
         except AttemptFailed as error:
             checks.append(Check(name, passed=False, detail=f"It could not be tested: {error}"))
         except DccfError as error:
@@ -86,8 +90,13 @@ def run(settings: Settings, image: str = "busybox") -> tuple[Check, ...]:
     return tuple(checks + _missing(info))
 
 
-def _walls(runner: DockerRunner, image: str) -> list[Check]:
-    ended, recorder = _play(runner, image, _FACTS)
+def failures(checks: tuple[Check, ...]) -> str:
+    """Say in one text what a worker must not take jobs for; empty when there is nothing."""
+    return "; ".join(f"{check.name}: {check.detail}" for check in checks if check.is_required and not check.passed)
+
+
+def _walls(runner: DockerRunner, settings: Settings) -> list[Check]:
+    ended, recorder = _play(runner, settings, _FACTS)
     found = set(recorder.data[Stream.STDOUT].decode("utf-8", "replace").split())
     if ended.exit_code != 0:
         return [Check("container", passed=False, detail=ended.message)]
@@ -113,22 +122,22 @@ def _wall(name: str, stands: bool, good: str, bad: str) -> Check:
     return Check(name, passed=stands, detail=good if stands else bad)
 
 
-def _memory(runner: DockerRunner, image: str) -> list[Check]:
-    ended, _ = _play(runner, image, "exec tail /dev/zero")
+def _memory(runner: DockerRunner, settings: Settings) -> list[Check]:
+    ended, _ = _play(runner, settings, "exec tail /dev/zero")
     applied = ended.reason is Reason.OUT_OF_MEMORY
     detail = f"a container with {_MEMORY_BYTES // MIB} MiB that wanted more ended with {ended.reason}"
     return [Check("memory limit", passed=applied, detail=detail)]
 
 
-def _processes(runner: DockerRunner, image: str) -> list[Check]:
+def _processes(runner: DockerRunner, settings: Settings) -> list[Check]:
     script = f"for i in $(seq {_FORKS}); do sleep 5 & done; echo all"
-    _, recorder = _play(runner, image, script)
+    _, recorder = _play(runner, settings, script)
     applied = b"all" not in recorder.data[Stream.STDOUT]
     detail = f"{_FORKS} processes in a container that may have {_PIDS}: {'refused' if applied else 'started'}"
     return [Check("process limit", passed=applied, detail=detail)]
 
 
-_TESTS: dict[str, Callable[[DockerRunner, str], list[Check]]] = {
+_TESTS: dict[str, Callable[[DockerRunner, Settings], list[Check]]] = {
     "walls": _walls,
     "memory limit": _memory,
     "process limit": _processes,
@@ -139,17 +148,18 @@ def _missing(info: EngineInfo) -> list[Check]:
     return [Check("daemon's word", passed=False, detail=warning, is_required=False) for warning in info.warnings]
 
 
-def _play(runner: DockerRunner, image: str, script: str) -> tuple[Exit, _Recorder]:
+def _play(runner: DockerRunner, settings: Settings, script: str) -> tuple[Exit, _Recorder]:
     """Build and run a script, and leave nothing of it.
 
     Raises:
         DccfError: it could not be built or run.
     """
-    attempt = AttemptRef(uuid.uuid4(), 1, "dccf-selftest")
+    attempt = AttemptRef(uuid.uuid4(), 1, settings.worker_name)
     spec = JobSpec(memory=_MEMORY_BYTES, timeout_seconds=_SECONDS, build_timeout_seconds=_SECONDS)
     recorder = _Recorder()
+    dockerfile = f'FROM {settings.self_test_image}\nCOPY probe /probe.sh\nENTRYPOINT ["sh", "/probe.sh"]\n'
     files = {
-        "Dockerfile": f'FROM {image}\nCOPY probe /probe.sh\nENTRYPOINT ["sh", "/probe.sh"]\n'.encode(),
+        "Dockerfile": dockerfile.encode(),
         "probe": script.encode(),
     }
     context = [ContextFile(path, len(data), 0o755, [data]) for path, data in files.items()]

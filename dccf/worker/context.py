@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from billiard import current_process
 
+from dccf import errors
 from dccf.config import Settings
 from dccf.lifecycle.attempts import Holder
 from dccf.store.database import Database
@@ -28,6 +30,27 @@ def make_runner(settings: Settings, kind: str) -> Runner:
     return DockerRunner(settings)
 
 
+class Gate:
+    """Whether a worker may take jobs as far as its self-test goes; the main process opens it for all."""
+
+    def __init__(self, *, is_open: bool) -> None:
+        self._memory = mmap.mmap(-1, 1)
+        self._memory[0] = is_open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs may be taken."""
+        return bool(self._memory[0])
+
+    def open(self) -> None:
+        """Let jobs in."""
+        self._memory[0] = 1
+
+
+def _open_gate() -> Gate:
+    return Gate(is_open=True)
+
+
 @dataclass(frozen=True)
 class WorkerContext:
     """Made once by the main process; pool processes inherit it over fork.
@@ -39,8 +62,19 @@ class WorkerContext:
     database: Database
     runner: Runner
     board: Board = field(default_factory=Board)
+    gate: Gate = field(default_factory=_open_gate)
     #: One life of the worker: a restart is another one, so that leases of the old life are known as such.
     life: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    def require_able(self) -> None:
+        """Make sure that a job can be taken now.
+
+        Raises:
+            EngineUnavailable: it cannot; the message says why.
+        """
+        if not self.gate.is_open:
+            raise errors.EngineUnavailable("its self-test has not passed; dccf workers says why")
+        self.runner.check()
 
     @property
     def holder(self) -> Holder:

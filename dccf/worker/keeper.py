@@ -15,6 +15,7 @@ from dccf.lifecycle import attempts, cancel, channels, heartbeat, leases
 from dccf.lifecycle.attempts import Lease
 from dccf.lifecycle.endings import Ending
 from dccf.models import JobState, Reason, StopCause
+from dccf.runner import selftest
 from dccf.runner.base import AttemptRef
 from dccf.store import fleet, jobs
 from dccf.store.database import Listener
@@ -28,6 +29,8 @@ POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 5.0
 ENGINE_CHECK_SECONDS = 5.0
 SWEEP_SECONDS = 60.0
+#: Longest wait until a self-test that failed is tried again.
+LONGEST_TEST_WAIT_SECONDS = 60.0
 
 
 class Keeper:
@@ -46,8 +49,9 @@ class Keeper:
         self._engine_wakes = threading.Event()
         self._sweep_is_due = True
         self._strays: set[tuple[UUID, int]] = set()
-        self._trouble = ""
+        self._trouble = "" if context.gate.is_open else "it tests its daemon first"
         self._engine = ""
+        self._next_test, self._test_wait = 0.0, ENGINE_CHECK_SECONDS
         self._next_renewal = self._next_beat = 0.0
         self._threads = [
             threading.Thread(target=self._keep_leases, name="keeper-leases", daemon=True),
@@ -190,6 +194,8 @@ class Keeper:
 
     def _keep_engine(self) -> None:
         next_sweep = 0.0
+        if self._trouble:
+            self._pause()
         while not self._ended.is_set():
             self._engine_wakes.clear()
             try:
@@ -205,17 +211,35 @@ class Keeper:
         """Stop taking jobs while the engine is away, and take them again when it is back."""
         try:
             info = self._context.runner.check()
-            self._engine, trouble = f"{info.engine} {info.version} ({info.builder})", ""
+            self._engine, trouble = f"{info.engine} {info.version} ({info.builder})", self._self_test()
         except errors.EngineUnavailable as error:
             trouble = str(error)
-        if trouble and not self._trouble:
+        if trouble and trouble != self._trouble:
             log.error("this worker takes no jobs: %s", trouble)
+        if trouble and not self._trouble:
             self._pause()
         elif self._trouble and not trouble:
-            log.info("the container engine is back; this worker takes jobs again")
+            log.info("the container engine is fine; this worker takes jobs")
             self._resume()
         if trouble != self._trouble:
             self._trouble, self._next_beat = trouble, 0.0
+
+    def _self_test(self) -> str:
+        """Try out the daemon's walls until they stand; say what is wrong with them, or nothing."""
+        context = self._context
+        if context.gate.is_open:
+            return ""
+        if time.monotonic() < self._next_test:
+            return self._trouble
+        wrong = selftest.failures(selftest.run(context.settings, context.settings.worker_name))
+        if not wrong or context.settings.self_test == "warn":
+            if wrong:
+                log.warning("this worker takes jobs although its self-test failed: %s", wrong)
+            context.gate.open()
+            return ""
+        self._next_test = time.monotonic() + self._test_wait
+        self._test_wait = min(self._test_wait * 2, LONGEST_TEST_WAIT_SECONDS)
+        return f"its self-test failed (DCCF_SELF_TEST=warn takes jobs all the same): {wrong}"
 
     def _sweep(self) -> bool:
         """Remove what attempts left behind that do not run here any more; tell whether it went through."""

@@ -20,7 +20,7 @@ from dccf.lifecycle import hints, leases
 from dccf.lifecycle.ids import parse_job_id
 from dccf.models import JobState
 from dccf.worker import context
-from dccf.worker.context import WorkerContext, make_runner
+from dccf.worker.context import Gate, WorkerContext, make_runner
 from dccf.worker.keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,10 @@ def run(settings: Settings | None = None) -> None:
     settings = settings or app.settings
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     lock = lock_name(settings)
-    worker_context = WorkerContext(settings, app.database, make_runner(settings, settings.runner))
+    is_tested = settings.runner == "docker" and settings.self_test != "off"
+    worker_context = WorkerContext(
+        settings, app.database, make_runner(settings, settings.runner), gate=Gate(is_open=not is_tested)
+    )
     context.install(worker_context)
     for job in leases.release_earlier(app.database, settings, worker_context.holder):
         log.warning("job %s was left by an earlier life of this worker: %s", job.id, job.message)

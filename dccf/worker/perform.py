@@ -48,7 +48,7 @@ def _attempt(
     """Claim and run the job; give it as it is after that, or ``None`` where others decide about it."""
     waiting = UntilOrphaned()
     try:
-        worker.runner.check()
+        worker.require_able()
     except errors.EngineUnavailable as error:
         why = f"worker {worker.settings.worker_name} cannot take the job: {error}"
         persist(lambda: hints.decline(worker.database, job_id, why), waiting)

@@ -14,15 +14,17 @@ from tests.runner_kit import runner_settings
 pytestmark = pytest.mark.docker
 
 
-def failed(docker_url: str, image: str = "busybox") -> list[str]:
+def failed(docker_url: str, **changes: object) -> list[str]:
     """Run the self-test, and name what failed."""
-    return [check.name for check in selftest.run(runner_settings(docker_url=docker_url), image) if not check.passed]
+    checks = selftest.run(runner_settings(docker_url=docker_url, **changes))
+    return [check.name for check in checks if not check.passed]
 
 
 def test_all_walls_of_the_private_daemon_stand(docker_url: str) -> None:
     checks = selftest.run(runner_settings(docker_url=docker_url))
 
     assert [check for check in checks if not check.passed] == []
+    assert selftest.failures(checks) == ""
     assert {"daemon", "builder", "network", "memory limit", "process limit"} <= {check.name for check in checks}
 
 
@@ -62,4 +64,4 @@ def test_a_daemon_that_is_away_is_one_failed_check(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_had_is_said(docker_url: str) -> None:
-    assert failed(docker_url, "127.0.0.1:1/none") == ["walls", "memory limit", "process limit"]
+    assert failed(docker_url, self_test_image="127.0.0.1:1/none") == ["walls", "memory limit", "process limit"]
