@@ -33,14 +33,19 @@ def read_whole(file: ContextFile, limit_bytes: int) -> bytes:
     return b"".join(file.chunks)
 
 
-def tar_stream(texts: Iterable[tuple[str, bytes]], files: Iterable[ContextFile], stop: StopSignal) -> Iterator[bytes]:
+def tar_stream(
+    texts: Iterable[tuple[str, bytes]], files: Iterable[ContextFile], stop: StopSignal, mark: int = 0
+) -> Iterator[bytes]:
     """Pack texts and files as a tar archive, piece by piece.
+
+    ``mark`` is the time of the texts: BuildKit takes equal archives for one, and a build fails whose archive is that
+    of another build which is being cut off.
 
     Raises:
         AttemptStopped: ``stop`` said so.
     """
     for path, data in texts:
-        yield _header(path, len(data), 0o644)
+        yield _header(path, len(data), 0o644, mark)
         yield data
         yield _padding(len(data))
     for file in files:
@@ -55,10 +60,10 @@ def tar_stream(texts: Iterable[tuple[str, bytes]], files: Iterable[ContextFile],
     yield bytes(2 * _BLOCK)
 
 
-def _header(path: str, size: int, mode: int) -> bytes:
+def _header(path: str, size: int, mode: int, mtime: int = 0) -> bytes:
     member = tarfile.TarInfo(path)
     # A fixed time: the same files make the same layers.
-    member.size, member.mode, member.mtime = size, mode & _PERMISSIONS, 0
+    member.size, member.mode, member.mtime = size, mode & _PERMISSIONS, mtime
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

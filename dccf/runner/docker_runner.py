@@ -6,19 +6,18 @@ process may go on where another stopped.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dccf.config import Settings
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import JobSpec, Reason, Stream
+from dccf.runner import cleaning, endings, imagecache, images, policy, starting, walk, watchdog
 from dccf.runner import collect as collecting
-from dccf.runner import endings, imagecache, images, policy, starting, walk, watchdog
 from dccf.runner import spec as translation
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink, OutputFile, StopSignal
-from dccf.runner.build import Build, BuildKitProgress, ClassicProgress, Progress, labelled
-from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole, tar_stream
+from dccf.runner.building import ImageBuilder
+from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole
 from dccf.runner.dockerfile import DockerfileError, Grammar
 from dccf.runner.engine import Engine
 from dccf.runner.imagecache import ImageCache
@@ -29,9 +28,8 @@ from dccf.runner.wire import Refused
 
 #: Longest wait for the rest of the output of a container that has ended.
 DRAIN_SECONDS = 60.0
-#: Longest wait for the daemon to let go of the layers of a build.
-REMOVE_SECONDS = 10.0
-POLL_SECONDS = 0.05
+#: A nameless image that is younger may be about to get its name.
+NAMELESS_SECONDS = 60.0
 
 
 class DockerRunner:
@@ -51,8 +49,7 @@ class DockerRunner:
             settings.image_cache_bytes,
             settings.image_cache_seconds,
         )
-        #: BuildKit's cache is dropped after each build; another process may have died before it did that.
-        self._may_have_build_cache = True
+        self._builder = ImageBuilder(self._engine, settings)
 
     @property
     def store_kind(self) -> str:
@@ -101,7 +98,7 @@ class DockerRunner:
             how = (capabilities.builder, self._settings.build_network)
             key = imagecache.key_of(owner, checked.text, sent, (facts.id for _, _, facts in bases), how)
         if key is None:
-            return self._build(attempt, spec, checked, sent, log, stop)
+            return self._builder.build(capabilities, attempt, spec, checked, sent, log, stop)
         with self._images.building(key, stop, spec.build_timeout_seconds):
             image = self._images.find(key)
             if image is not None:
@@ -109,7 +106,7 @@ class DockerRunner:
                     Stream.BUILD_STDOUT, b"this worker has built the same files before; the image is used again\n"
                 )
                 return image
-            image = self._build(attempt, spec, checked, sent, log, stop)
+            image = self._builder.build(capabilities, attempt, spec, checked, sent, log, stop)
             self._images.keep(key, image)
             return image
 
@@ -156,16 +153,13 @@ class DockerRunner:
     def remove(self, attempt: AttemptRef) -> None:
         """Remove an attempt's container, volume and image; see :meth:`dccf.runner.base.Runner.remove`."""
         try:
-            self._remove_containers(attempt)
+            cleaning.remove_containers(self._engine, attempt)
             # What is of another kind, from before a change of settings, goes as well.
             store_of(self._settings, "archive").remove(attempt)
             self._engine.remove_image(translation.tag_of(attempt))
-            capabilities = self._known_capabilities()
-            if capabilities.builder == "classic":
-                self._remove_layers(attempt)
-            elif capabilities.is_exclusive and self._may_have_build_cache:
-                self._engine.prune_build_cache()
-                self._may_have_build_cache = False
+            cleaning.remove_layers(self._engine, attempt)
+            if self._builder.may_have_cache:
+                self._builder.drop_cache(self._known_capabilities())
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove an attempt: {error}") from error
 
@@ -183,8 +177,17 @@ class DockerRunner:
         """Keep the kept images within their budget; see :meth:`dccf.runner.base.Runner.tidy`."""
         try:
             self._images.trim()
+            if self._known_capabilities().builder == "buildkit":
+                labels = {translation.MANAGED_LABEL: "true", translation.WORKER_LABEL: self._settings.worker_name}
+                for image in self._engine.nameless_images(labels, NAMELESS_SECONDS):
+                    self._engine.remove_image(image)
+            self._builder.drop_cache(self._known_capabilities())
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove old images: {error}") from error
+
+    def drop_kept_images(self) -> None:
+        """Remove all kept images that nobody uses, when the disk is short say."""
+        self._images.trim(0)
 
     def _info(self) -> dict[str, Any]:
         try:
@@ -216,83 +219,6 @@ class DockerRunner:
             return policy.check(text, Grammar(heredocs=capabilities.heredocs), self._settings.allowed_images)
         except DockerfileError as error:
             raise AttemptFailed(Reason.BUILD_FAILED, f"The Dockerfile is not valid: {error}") from error
-
-    def _build(
-        self,
-        attempt: AttemptRef,
-        spec: JobSpec,
-        checked: policy.Checked,
-        files: Iterable[ContextFile],
-        log: LogSink,
-        stop: StopSignal,
-    ) -> str:
-        text = checked.text
-        progress: Progress = BuildKitProgress(checked.dockerfile, log)
-        builder = self._known_capabilities().builder
-        if builder == "classic":
-            text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
-            progress = ClassicProgress(checked.dockerfile, log)
-        sent = tar_stream([(DOCKERFILE, text.encode("utf-8", "surrogateescape"))], files, stop)
-        parameters = translation.build_parameters(attempt, spec, self._settings, builder)
-        self._may_have_build_cache = True
-        image = Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
-        self._check_image(image)
-        return image
-
-    def _remove_containers(self, attempt: AttemptRef) -> None:
-        """Remove the containers and the volume.
-
-        A volume in use (status 409) means that the daemon was just creating a container for a worker that is dead.
-        """
-        name = translation.name_of(attempt)
-        deadline = time.monotonic() + REMOVE_SECONDS
-        while True:
-            self._engine.remove_container(name)
-            self._engine.remove_container(translation.helper_name_of(attempt))
-            try:
-                self._engine.remove_volume(name)
-            except Refused as error:
-                if error.status != 409 or time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_SECONDS)
-            else:
-                return
-
-    def _remove_layers(self, attempt: AttemptRef) -> None:
-        """Remove the layers and helper containers that a classic build left, children first.
-
-        The daemon itself clears away after a build that was cut off, at the same time. Layers below an image that
-        is kept have a name above them and stay.
-        """
-        labels = translation.labels_of(attempt)
-        deadline = time.monotonic() + REMOVE_SECONDS
-        while left := self._engine.nameless_images(labels):
-            for container in self._engine.containers(labels):
-                self._engine.remove_container(container["Id"])
-            for image in left:
-                try:
-                    self._engine.remove_image(image)
-                except Refused as error:
-                    if time.monotonic() > deadline:
-                        raise EngineUnavailable(
-                            f"The Docker daemon does not remove a build's layers: {error}"
-                        ) from error
-                    time.sleep(POLL_SECONDS)
-
-    def _check_image(self, image: str) -> None:
-        facts = self._engine.image(image)
-        if facts is None:
-            raise EngineUnavailable(f"The Docker daemon has lost the image {image}.")
-        if facts.size > self._settings.image_limit_bytes:
-            raise AttemptFailed(
-                Reason.INVALID_IMAGE,
-                f"The image has {facts.size} bytes; {self._settings.image_limit_bytes} are allowed. "
-                "Start from a smaller image, or remove files in the RUN that makes them.",
-            )
-        if not facts.has_command:
-            raise AttemptFailed(
-                Reason.INVALID_IMAGE, "The image says not what to execute: add CMD or ENTRYPOINT to the Dockerfile."
-            )
 
 
 def _ignore_rules(files: dict[str, ContextFile]) -> IgnoreRules:

@@ -203,12 +203,13 @@ class Engine:
         with _absent_is_fine(), mapped_errors():
             self.client.remove_image(name)
 
-    def nameless_images(self, labels: Mapping[str, str]) -> list[str]:
+    def nameless_images(self, labels: Mapping[str, str], min_age_seconds: float = 0) -> list[str]:
         """List the ids of nameless images and layers, with nothing above them, that carry all these labels."""
         wanted = [f"{key}={value}" for key, value in labels.items()]
         with mapped_errors():
             found = self.client.images(filters={"label": wanted, "dangling": True})
-        return [str(item["Id"]) for item in found]
+        latest = time.time() - min_age_seconds
+        return [str(item["Id"]) for item in found if item["Created"] <= latest or not min_age_seconds]
 
     def image(self, name: str) -> ImageFacts | None:
         """Look an image up, or give ``None`` when it is not here."""

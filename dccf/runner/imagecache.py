@@ -8,7 +8,6 @@ daemon's own state is needed, and any process may clean up.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from dccf.errors import AttemptFailed, AttemptStopped
 from dccf.models import Reason
+from dccf.runner import locks
 from dccf.runner.base import ContextFile, StopSignal
 from dccf.runner.engine import Engine, ImageFacts
 from dccf.runner.spec import IMAGE_REPOSITORY
@@ -82,21 +82,22 @@ class ImageCache:
             AttemptFailed: ``build_timed_out``: the other one took too long.
             AttemptStopped: ``stop`` said so while this one waited.
         """
-        self._locks_folder.mkdir(parents=True, exist_ok=True)
         path = self._locks_folder / f"{int(key, 16) % _LOCKS}.lock"
         deadline = time.monotonic() + timeout_seconds
-        with path.open("w") as lock:
-            while not _locked(lock.fileno()):
-                cause = stop.cause()
-                if cause is not None:
-                    raise AttemptStopped(cause)
-                if time.monotonic() > deadline:
-                    raise AttemptFailed(
-                        Reason.BUILD_TIMED_OUT,
-                        f"Another job builds the same image for longer than {timeout_seconds:g} s.",
-                    )
-                time.sleep(POLL_SECONDS)
-            yield
+        while True:
+            with locks.held(path) as is_ours:
+                if is_ours:
+                    yield
+                    return
+            cause = stop.cause()
+            if cause is not None:
+                raise AttemptStopped(cause)
+            if time.monotonic() > deadline:
+                raise AttemptFailed(
+                    Reason.BUILD_TIMED_OUT,
+                    f"Another job builds the same image for longer than {timeout_seconds:g} s.",
+                )
+            time.sleep(POLL_SECONDS)
 
     def trim(self, budget_bytes: int | None = None) -> int:
         """Remove what is over the budget or too old, longest unused first; give how many images went.
@@ -125,14 +126,6 @@ class ImageCache:
         except Refused:  # a container uses it
             return False
         return True
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _tags_of(image: ImageFacts) -> list[str]:

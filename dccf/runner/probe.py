@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ EXCLUSIVE_LABEL = "dccf.exclusive=true"
 PROBE_SECONDS = 30.0
 #: Docker's first version whose own Dockerfile parser knows here-documents.
 _HEREDOC_VERSION = 23
+_PROBES = 3
 _PROBE = 'FROM scratch\nLABEL dccf.managed="true"\n'
 #: A file that the worker writes and the daemon has to see.
 _WITNESS = "witness"
@@ -154,13 +156,15 @@ class _Silence:
 
 
 def _builds_with_buildkit(engine: Engine) -> bool:
-    """Try whether BuildKit builds without a session, which depends on how the daemon stores images."""
-    try:
-        image = _build_probe(engine, "buildkit")
-    except AttemptFailed:
-        return False
-    engine.remove_image(image)
-    return True
+    """Try whether BuildKit builds without a session, which depends on how the daemon stores images.
+
+    Another process that drops BuildKit's cache at this moment may make one build fail.
+    """
+    for _ in range(_PROBES):
+        with contextlib.suppress(AttemptFailed):
+            engine.remove_image(_build_probe(engine, "buildkit"))
+            return True
+    return False
 
 
 def _build_probe(engine: Engine, builder: str) -> str:

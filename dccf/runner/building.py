@@ -1,0 +1,118 @@
+"""Builds an attempt's image, and keeps BuildKit's cache from outliving the build without harming those of others."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+
+from dccf.config import Settings
+from dccf.errors import AttemptFailed, EngineUnavailable
+from dccf.models import JobSpec, Reason
+from dccf.runner import locks, policy
+from dccf.runner import spec as translation
+from dccf.runner.base import AttemptRef, ContextFile, LogSink, StopSignal
+from dccf.runner.build import Build, BuildKitProgress, ClassicProgress, Progress, labelled
+from dccf.runner.context import DOCKERFILE, tar_stream
+from dccf.runner.engine import Engine
+from dccf.runner.probe import Capabilities
+
+#: Dropping the cache takes some 0.1 s; who has waited this long for it goes on.
+LOCK_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+
+class ImageBuilder:
+    """Builds on one daemon, for one process."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._lock = settings.state_folder / "builds" / "build.lock"
+        #: Another process may have died before it dropped the cache.
+        self.may_have_cache = True
+
+    def build(
+        self,
+        capabilities: Capabilities,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        checked: policy.Checked,
+        files: Sequence[ContextFile],
+        log: LogSink,
+        stop: StopSignal,
+    ) -> str:
+        """Build a Dockerfile that was checked; give the image's id.
+
+        A build that fails before its first step is tried once more: BuildKit 20.10 may lose a build's context while
+        other builds are cut off (seen), and says so like of any error.
+
+        Raises:
+            AttemptFailed, AttemptStopped, EngineUnavailable: as :meth:`dccf.runner.base.Runner.build` says.
+        """
+        text = checked.text
+        if capabilities.builder == "classic":
+            text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
+        parameters = translation.build_parameters(attempt, spec, self._settings, capabilities.builder)
+        is_repeated = False
+        while True:
+            progress: Progress = (
+                ClassicProgress(checked.dockerfile, log)
+                if capabilities.builder == "classic"
+                else BuildKitProgress(checked.dockerfile, log)
+            )
+            packed = [(DOCKERFILE, text.encode("utf-8", "surrogateescape"))]
+            sent = tar_stream(packed, files, stop, mark=secrets.randbits(31))
+            self.may_have_cache = True
+            try:
+                with self._building():
+                    image = Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
+            except AttemptFailed as error:
+                if is_repeated or progress.has_begun or error.reason != Reason.BUILD_FAILED:
+                    raise
+                is_repeated = True
+            else:
+                self._check(image)
+                return image
+
+    def drop_cache(self, capabilities: Capabilities) -> None:
+        """Drop BuildKit's cache on a daemon of our own, unless somebody builds: his build needs it.
+
+        Whoever builds last does it then, or the next look of the keeper.
+
+        Raises:
+            Refused, EngineUnavailable: the daemon does not.
+        """
+        if capabilities.builder != "buildkit" or not capabilities.is_exclusive:
+            return
+        with locks.held(self._lock) as nobody_builds:
+            if nobody_builds:
+                self._engine.prune_build_cache()
+                self.may_have_cache = False
+
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[None]:
+        """Keep other processes from dropping the cache meanwhile."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            with locks.held(self._lock, shared=True) as is_held:
+                if is_held or time.monotonic() > deadline:
+                    yield
+                    return
+            time.sleep(POLL_SECONDS)
+
+    def _check(self, image: str) -> None:
+        facts = self._engine.image(image)
+        if facts is None:
+            raise EngineUnavailable(f"The Docker daemon has lost the image {image}.")
+        if facts.size > self._settings.image_limit_bytes:
+            raise AttemptFailed(
+                Reason.INVALID_IMAGE,
+                f"The image has {facts.size} bytes; {self._settings.image_limit_bytes} are allowed. "
+                "Start from a smaller image, or remove files in the RUN that makes them.",
+            )
+        if not facts.has_command:
+            raise AttemptFailed(
+                Reason.INVALID_IMAGE, "The image says not what to execute: add CMD or ENTRYPOINT to the Dockerfile."
+            )
