@@ -21,6 +21,8 @@ from dccf.runner.probe import Capabilities
 #: Dropping the cache takes some 0.1 s; who has waited this long for it goes on.
 LOCK_SECONDS = 10.0
 POLL_SECONDS = 0.02
+#: Waits before a build is tried again that failed before its first step.
+REPEAT_SECONDS = (0.1, 0.3)
 
 
 class ImageBuilder:
@@ -45,7 +47,7 @@ class ImageBuilder:
     ) -> str:
         """Build a Dockerfile that was checked; give the image's id.
 
-        A build that fails before its first step is tried once more: BuildKit 20.10 may lose a build's context while
+        A build that fails before its first step is tried again: BuildKit 20.10 may lose a build's context while
         other builds are cut off (seen), and says so like of any error.
 
         Raises:
@@ -55,8 +57,7 @@ class ImageBuilder:
         if capabilities.builder == "classic":
             text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
         parameters = translation.build_parameters(attempt, spec, self._settings, capabilities.builder)
-        is_repeated = False
-        while True:
+        for wait in (*REPEAT_SECONDS, None):
             progress: Progress = (
                 ClassicProgress(checked.dockerfile, log)
                 if capabilities.builder == "classic"
@@ -69,12 +70,13 @@ class ImageBuilder:
                 with self._building():
                     image = Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
             except AttemptFailed as error:
-                if is_repeated or progress.has_begun or error.reason != Reason.BUILD_FAILED:
+                if wait is None or progress.has_begun or error.reason != Reason.BUILD_FAILED:
                     raise
-                is_repeated = True
+                time.sleep(wait)
             else:
                 self._check(image)
                 return image
+        raise AssertionError("the last try returns or raises")
 
     def drop_cache(self, capabilities: Capabilities) -> None:
         """Drop BuildKit's cache on a daemon of our own, unless somebody builds: his build needs it.

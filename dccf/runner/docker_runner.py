@@ -23,7 +23,7 @@ from dccf.runner.engine import Engine
 from dccf.runner.imagecache import ImageCache
 from dccf.runner.logs import LogReader
 from dccf.runner.outputs import OutputStore, store_of
-from dccf.runner.probe import Capabilities, choose_store, identity_of, probe, unusable
+from dccf.runner.probe import PROBE_LABELS, Capabilities, choose_store, identity_of, probe, unusable
 from dccf.runner.wire import Refused
 
 #: Longest wait for the rest of the output of a container that has ended.
@@ -177,8 +177,10 @@ class DockerRunner:
         """Keep the kept images within their budget; see :meth:`dccf.runner.base.Runner.tidy`."""
         try:
             self._images.trim()
-            if self._known_capabilities().builder == "buildkit":
-                labels = {translation.MANAGED_LABEL: "true", translation.WORKER_LABEL: self._settings.worker_name}
+            ours = {translation.MANAGED_LABEL: "true", translation.WORKER_LABEL: self._settings.worker_name}
+            # With the classic builder these are the layers of builds that go on.
+            left = [PROBE_LABELS, ours] if self._known_capabilities().builder == "buildkit" else [PROBE_LABELS]
+            for labels in left:
                 for image in self._engine.nameless_images(labels, NAMELESS_SECONDS):
                     self._engine.remove_image(image)
             self._builder.drop_cache(self._known_capabilities())

@@ -27,6 +27,8 @@ EXCLUSIVE_LABEL = "dccf.exclusive=true"
 PROBE_SECONDS = 30.0
 #: Docker's first version whose own Dockerfile parser knows here-documents.
 _HEREDOC_VERSION = 23
+#: What a killed process may leave is known by these.
+PROBE_LABELS = {"dccf.managed": "true", "dccf.probe": "true"}
 _PROBES = 3
 _PROBE = 'FROM scratch\nLABEL dccf.managed="true"\n'
 #: A file that the worker writes and the daemon has to see.
@@ -180,6 +182,6 @@ def _build_probe(engine: Engine, builder: str) -> str:
     )
     # No cache: images of two workers that try at the same time must not be the same one.
     parameters = {"version": "2" if builder == "buildkit" else "1", "networkmode": "none", "nocache": "1"}
-    parameters["labels"] = json.dumps({"dccf.managed": "true", "dccf.probe": uuid.uuid4().hex})
+    parameters["labels"] = json.dumps({**PROBE_LABELS, "dccf.nonce": uuid.uuid4().hex})
     context = tar_stream([(DOCKERFILE, _PROBE.encode())], [], silence)
     return Build(engine, parameters, context, progress).run(silence, PROBE_SECONDS)

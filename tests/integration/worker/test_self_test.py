@@ -29,7 +29,9 @@ class Seen:
         self.calls: list[str] = []
         self.checks: tuple[Check, ...] = BAD
         self.context = WorkerContext(settings, database, FakeRunner(settings), gate=Gate(is_open=False))
-        self.keeper = Keeper(self.context, lambda: self.calls.append("pause"), lambda: self.calls.append("resume"))
+        self.keeper = Keeper(
+            self.context, lambda: self.calls.append("pause"), lambda: self.calls.append("resume"), lambda: 1
+        )
         monkeypatch.setattr(selftest, "run", lambda *_: self.checks)
 
     def look(self) -> str:
