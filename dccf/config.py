@@ -163,6 +163,10 @@ class Settings(BaseModel):
         "none", description="Network of RUN instructions; `default` is the daemon's, with all that it reaches."
     )
     pull_timeout_seconds: float = Field(300, gt=0, description="Longest pull of one base image.")
+    disk_free_bytes: BudgetBytes = Field(
+        2 * GIB,
+        description="A worker takes no jobs while its daemon's disk has less free; `0` never minds.",
+    )
     image_limit_bytes: MemoryBytes = Field(4 * GIB, description="Largest image that a job may build.")
     image_cache_bytes: BudgetBytes = Field(
         10 * GIB, description="Disk for built images that are kept for jobs with the same files; `0` keeps none."

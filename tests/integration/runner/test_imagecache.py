@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dccf.errors import AttemptFailed
+from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.models import Reason, Stream
 from dccf.runner import imagecache
 from dccf.runner.docker_runner import DockerRunner
@@ -176,3 +176,15 @@ def test_nobody_can_name_a_kept_image(play: MakePlay) -> None:
         attempt.build("FROM dccf-job:cache-0\nCMD true")
 
     assert failed.value.reason == Reason.REJECTED
+
+
+def test_a_disk_that_is_nearly_full_costs_the_kept_images_and_then_takes_no_jobs(
+    play: MakePlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imagecache, "IN_USE_SECONDS", 0)
+    first = stamp(play())
+
+    with pytest.raises(EngineUnavailable, match="DCCF_DISK_FREE_BYTES says: make room"):
+        play(settings={"disk_free_bytes": 1 << 60}).runner.check()
+
+    assert stamp(play()) != first
