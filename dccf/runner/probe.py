@@ -29,7 +29,7 @@ PROBE_SECONDS = 30.0
 _HEREDOC_VERSION = 23
 #: What a killed process may leave is known by these.
 PROBE_LABELS = {"dccf.managed": "true", "dccf.probe": "true"}
-_PROBES = 3
+_PROBES = 5
 _PROBE = 'FROM scratch\nLABEL dccf.managed="true"\n'
 #: A file that the worker writes and the daemon has to see.
 _WITNESS = "witness"
@@ -108,7 +108,10 @@ def _why_not(engine: Engine, builder: str, store: OutputStore, worker: str) -> s
     if os.geteuid() != 0 or (store.kind == "loop" and not can_loop()):
         return "the worker is not root, or has no loop devices or tools for them."
     attempt = AttemptRef(uuid.uuid4(), 1, worker)
-    image = _build_probe(engine, builder)
+    try:
+        image = _probe_image(engine, builder)
+    except AttemptFailed as error:
+        raise EngineUnavailable(f"The Docker daemon does not build: {error.message}") from error
     container = translation.helper_name_of(attempt)
     try:
         volume = store.prepare(attempt)
@@ -158,23 +161,30 @@ class _Silence:
 
 
 def _builds_with_buildkit(engine: Engine) -> bool:
-    """Try whether BuildKit builds without a session, which depends on how the daemon stores images.
-
-    Another process that drops BuildKit's cache at this moment may make one build fail.
-    """
-    for _ in range(_PROBES):
-        with contextlib.suppress(AttemptFailed):
-            engine.remove_image(_build_probe(engine, "buildkit"))
-            return True
-    return False
+    """Try whether BuildKit builds without a session, which depends on how the daemon stores images."""
+    try:
+        image = _probe_image(engine, "buildkit")
+    except AttemptFailed:
+        return False
+    engine.remove_image(image)
+    return True
 
 
-def _build_probe(engine: Engine, builder: str) -> str:
+def _probe_image(engine: Engine, builder: str) -> str:
     """Build an image with nothing in it; give its id.
+
+    Another process that drops BuildKit's cache at this moment may make a build fail (seen), hence the tries.
 
     Raises:
         AttemptFailed: this builder does not work.
     """
+    for _ in range(_PROBES - 1):
+        with contextlib.suppress(AttemptFailed):
+            return _build_probe(engine, builder)
+    return _build_probe(engine, builder)
+
+
+def _build_probe(engine: Engine, builder: str) -> str:
     silence = _Silence()
     dockerfile = parse(_PROBE, Grammar())
     progress = (
