@@ -16,7 +16,7 @@ from dccf.runner.base import AttemptRef, ContextFile, LogSink, StopSignal
 from dccf.runner.build import Build, BuildKitProgress, ClassicProgress, Progress, labelled
 from dccf.runner.context import DOCKERFILE, tar_stream
 from dccf.runner.engine import Engine
-from dccf.runner.probe import Capabilities
+from dccf.runner.probe import Capabilities, builder_for
 
 #: Dropping the cache takes some 0.1 s; who has waited this long for it goes on.
 LOCK_SECONDS = 10.0
@@ -54,17 +54,18 @@ class ImageBuilder:
             AttemptFailed, AttemptStopped, EngineUnavailable: as :meth:`dccf.runner.base.Runner.build` says.
         """
         text = checked.text
-        if capabilities.builder == "classic":
+        builder, owner_id = builder_for(capabilities, checked.dockerfile)
+        if builder == "classic":
             text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
-        parameters = translation.build_parameters(attempt, spec, self._settings, capabilities.builder)
+        parameters = translation.build_parameters(attempt, spec, self._settings, builder)
         for wait in (*REPEAT_SECONDS, None):
             progress: Progress = (
                 ClassicProgress(checked.dockerfile, log)
-                if capabilities.builder == "classic"
+                if builder == "classic"
                 else BuildKitProgress(checked.dockerfile, log)
             )
             packed = [(DOCKERFILE, text.encode("utf-8", "surrogateescape"))]
-            sent = tar_stream(packed, files, stop, mark=secrets.randbits(31))
+            sent = tar_stream(packed, files, stop, mark=secrets.randbits(31), owner_id=owner_id)
             self.may_have_cache = True
             try:
                 with self._building():

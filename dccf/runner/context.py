@@ -34,9 +34,13 @@ def read_whole(file: ContextFile, limit_bytes: int) -> bytes:
 
 
 def tar_stream(
-    texts: Iterable[tuple[str, bytes]], files: Iterable[ContextFile], stop: StopSignal, mark: int = 0
+    texts: Iterable[tuple[str, bytes]],
+    files: Iterable[ContextFile],
+    stop: StopSignal,
+    mark: int = 0,
+    owner_id: int = 0,
 ) -> Iterator[bytes]:
-    """Pack texts and files as a tar archive, piece by piece.
+    """Pack texts and files as a tar archive, piece by piece; all belong to the user and group of one id.
 
     ``mark`` is the time of the texts: BuildKit takes equal archives for one, and a build fails whose archive is that
     of another build which is being cut off.
@@ -45,11 +49,11 @@ def tar_stream(
         AttemptStopped: ``stop`` said so.
     """
     for path, data in texts:
-        yield _header(path, len(data), 0o644, mark)
+        yield _header(path, len(data), 0o644, owner_id, mark)
         yield data
         yield _padding(len(data))
     for file in files:
-        yield _header(file.path, file.size, file.mode)
+        yield _header(file.path, file.size, file.mode, owner_id)
         for chunk in file.chunks:
             cause = stop.cause()
             if cause is not None:
@@ -60,10 +64,11 @@ def tar_stream(
     yield bytes(2 * _BLOCK)
 
 
-def _header(path: str, size: int, mode: int, mtime: int = 0) -> bytes:
+def _header(path: str, size: int, mode: int, owner_id: int, mtime: int = 0) -> bytes:
     member = tarfile.TarInfo(path)
     # A fixed time: the same files make the same layers.
     member.size, member.mode, member.mtime = size, mode & _PERMISSIONS, mtime
+    member.uid = member.gid = owner_id
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

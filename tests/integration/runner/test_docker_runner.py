@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +104,37 @@ def test_both_builders_give_the_same_image_and_streams(play: Play) -> None:
     assert play.sink.data(Stream.STDOUT) == b"/work\na\n1\n"
     assert b"out\n" in play.sink.data(Stream.BUILD_STDOUT)
     assert play.sink.data(Stream.BUILD_STDERR) == b"err\n"
+
+
+@pytest.mark.parametrize(
+    "instruction", ["COPY a /given/a", "COPY folder /given", "ADD a /given/a", "ADD a.tar /given"]
+)
+def test_every_image_has_its_own_files_and_they_belong_to_root(play: Play, instruction: str) -> None:
+    """Two images at once, since BuildKit made the same empty layer of both on a daemon with userns-remap."""
+    other = Play(play.runner)
+    dockerfile = f"FROM busybox\n{instruction}\nCMD cat /given/a && stat -c %u:%g /given/a"
+
+    def files(content: bytes) -> dict[str, bytes]:
+        return {"a": content, "folder/a": content, "a.tar": archive("a", content)}
+
+    try:
+        first, second = play.build(dockerfile, files(b"mine\n")), other.build(dockerfile, files(b"yours\n"))
+        assert [play.run(first).exit_code, other.run(second).exit_code] == [0, 0]
+    finally:
+        other.close()
+
+    assert play.sink.data(Stream.STDOUT) == b"mine\n0:0\n"
+    assert other.sink.data(Stream.STDOUT) == b"yours\n0:0\n"
+
+
+def archive(name: str, content: bytes) -> bytes:
+    """A tar archive with one file."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
