@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import venv
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench import peers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CELERY = "5.7.0"
@@ -42,10 +43,6 @@ TOOLS = (
 FILES = ("test_tasks", "test_inspect", "test_group_chains", "test_serialization", "test_canvas", "test_worker")
 #: Python runs this at its start, also in workers that the suite starts by itself.
 SITECUSTOMIZE = "import dccf.transport\ndccf.transport.register()\n"
-#: Debian's command of the same name changes to a user of its own and to the system's node; this one does not.
-RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-START_SECONDS = 60
-STOP_SECONDS = 20
 #: A test that has not ended by then never will; the suite's longest takes about two minutes.
 TEST_SECONDS = 600
 #: Tests that were seen to pass on one broker only, and why.
@@ -74,66 +71,12 @@ def prepare(cache: Path) -> Path:
     return python
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextlib.contextmanager
-def process(command: list[str], port: int, log: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
-    """Run a server while the block lasts, from when its port answers."""
-    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as server:
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                if server.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
-                time.sleep(0.1)
-            yield
-        finally:
-            server.terminate()
-            try:
-                server.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
-@contextlib.contextmanager
-def rabbitmq(folder: Path) -> Iterator[str]:
-    """Run a RabbitMQ node that shares nothing with one of the machine's, and give its URL."""
-    port, epmd_port = free_port(), free_port()
-    (folder / "enabled_plugins").write_text("[].\n")
-    environment = os.environ | {
-        # Erlang keeps the node's cookie in the home folder.
-        "HOME": str(folder),
-        "RABBITMQ_NODENAME": "conformance@localhost",
-        "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_DIST_PORT": str(free_port()),
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-        "ERL_EPMD_PORT": str(epmd_port),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-    }
-    # The node would leave a daemon behind where it had to start Erlang's name service itself.
-    with (
-        process(["epmd"], epmd_port, folder / "epmd.log", environment),
-        process([RABBITMQ], port, folder / "rabbitmq.log", environment),
-    ):
-        yield f"pyamqp://guest:guest@127.0.0.1:{port}//"
-
-
 @contextlib.contextmanager
 def kafka(folder: Path) -> Iterator[str]:
     """Run a Kafka broker and give its URL."""
     from dccf.local.kafka import KafkaCluster
 
-    with KafkaCluster(folder / "kafka") as cluster:
+    with KafkaCluster(folder) as cluster:
         yield f"kafka://{cluster.bootstrap_servers}/conformance"
 
 
@@ -141,21 +84,19 @@ def run(python: Path, cache: Path, name: str, files: tuple[str, ...]) -> int:
     """Run files of the suite on a broker, keep their outcomes, and return pytest's worst exit code."""
     outcomes = cache / name
     outcomes.mkdir(exist_ok=True)
-    redis_port = free_port()
-    brokers = {"rabbitmq": rabbitmq, "kafka": kafka}
+    brokers = {"rabbitmq": peers.rabbitmq, "kafka": kafka}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        redis = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", scratch]
-        with process(redis, redis_port, folder / "redis.log"), brokers[name](folder) as url:
+        with peers.redis(folder / "redis") as redis, brokers[name](folder / name) as url:
             environment = os.environ | {
                 "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
                 "PYTHONPATH": f"{cache}{os.pathsep}{REPOSITORY}",
                 # Some tests read what the worker logs; its own default is to log errors only.
                 "WORKER_LOGLEVEL": "info",
                 "TEST_BROKER": url,
-                "TEST_BACKEND": f"redis://127.0.0.1:{redis_port}/0",
+                "TEST_BACKEND": f"{redis}0",
                 "REDIS_HOST": "127.0.0.1",
-                "REDIS_PORT": str(redis_port),
+                "REDIS_PORT": str(urlsplit(redis).port),
             }
             worst = 0
             for file in files:
