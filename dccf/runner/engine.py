@@ -106,16 +106,16 @@ class Engine:
 
     def info(self) -> dict[str, Any]:
         """Ask the daemon about itself and its machine."""
-        with mapped_errors():
-            return dict(self.client.info())
+        return self._ask("/info")
 
     def version(self) -> dict[str, Any]:
-        """Ask the daemon for its version and its API's; the cheapest question, to be asked first.
+        """Ask the daemon for its version and its API's; the cheapest question, to be asked first."""
+        return self._ask("/version")
 
-        Not with the SDK, which leaves a socket open for each connection that is refused.
-        """
+    def _ask(self, path: str) -> dict[str, Any]:
+        """Ask a daemon that may be away: not with the SDK, which leaves a socket open when it is refused."""
         with self.exchange(self._timeout_seconds) as exchange:
-            exchange.request("GET", "/version", {})
+            exchange.request("GET", path, {})
             answer = b"".join(iter(exchange.read, b""))
         try:
             return dict(json.loads(answer))
