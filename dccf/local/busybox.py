@@ -11,11 +11,11 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-import docker
 import docker.errors
 import requests
 
 from dccf.errors import LocalStackError
+from dccf.runner.sdk import SdkClient
 
 NAME = "busybox:latest"
 
@@ -36,7 +36,7 @@ def ensure(docker_url: str, *, timeout_seconds: float) -> str:
         LocalStackError: it can neither be pulled nor made; the message says what to do.
     """
     try:
-        with contextlib.closing(docker.APIClient(docker_url, "1.41", int(timeout_seconds))) as client:
+        with contextlib.closing(SdkClient(docker_url, version="1.41", timeout_seconds=timeout_seconds)) as client:
             if not client.images(name=NAME):
                 _pull_or_make(client)
             return str(client.images(name=NAME, quiet=True)[0])
@@ -44,14 +44,14 @@ def ensure(docker_url: str, *, timeout_seconds: float) -> str:
         raise LocalStackError(f"The Docker daemon at {docker_url} does not take busybox: {error}") from error
 
 
-def _pull_or_make(client: docker.APIClient) -> None:
+def _pull_or_make(client: SdkClient) -> None:
     try:
         client.pull(NAME)
     except (docker.errors.APIError, requests.RequestException):
         _make(client)  # no registry in reach
 
 
-def _make(client: docker.APIClient) -> None:
+def _make(client: SdkClient) -> None:
     program = shutil.which("busybox")
     if program is None or not _is_static(Path(program)):
         raise LocalStackError(

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import docker
 import docker.errors
 import requests
 
 from dccf.errors import EngineUnavailable
+from dccf.runner.sdk import SdkClient
 from dccf.runner.wire import API_VERSION, Exchange, Refused, error_of
 
 #: Longest wait for any answer that is not a stream.
@@ -92,9 +92,7 @@ class Engine:
         """The SDK's client of this process."""
         if self._client_pid != os.getpid():
             with mapped_errors():
-                self._client = docker.APIClient(
-                    base_url=self.docker_url, version=API_VERSION, timeout=int(self._timeout_seconds)
-                )
+                self._client = SdkClient(self.docker_url, version=API_VERSION, timeout_seconds=self._timeout_seconds)
             self._client_pid = os.getpid()
             # Sockets that are left to the garbage collector make warnings.
             weakref.finalize(self, self._client.close)

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
 import pytest
 
 from dccf.client import Client
 from dccf.errors import LocalStackError
 from dccf.local.daemon import check_machine
+from dccf.runner.sdk import SdkClient
 from tests.conftest import can_run_kafka, missing
 from tests.processes import DccfProcess, clean_environment, wait_for
 
@@ -44,8 +44,8 @@ class Stack:
     def client(self) -> Client:
         return Client(f"http://127.0.0.1:{self.api_port}", (self.folder / "token").read_text())
 
-    def docker(self) -> docker.APIClient:
-        return docker.APIClient(f"unix://{self.folder}/docker/docker.sock", timeout=20)
+    def docker(self) -> SdkClient:
+        return SdkClient(f"unix://{self.folder}/docker/docker.sock", version="1.41", timeout_seconds=20)
 
     def environment(self) -> dict[str, str]:
         """What a person's shell has after reading the stack's env file."""
