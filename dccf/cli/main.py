@@ -8,7 +8,7 @@ import sys
 import click
 
 import dccf
-from dccf.cli import doctor, exits, files, jobs, limits, output, queues, run, schedules, servers
+from dccf.cli import doctor, exits, files, jobs, limits, output, queues, run, schedules, servers, tokens
 from dccf.errors import DccfError
 
 
@@ -43,7 +43,7 @@ for _command in (
     limits.limits,
     queues.queues,
     schedules.schedules,
-    servers.token,
+    tokens.token,
     servers.up,
     servers.api,
     servers.worker,

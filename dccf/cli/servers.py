@@ -157,24 +157,3 @@ def wait(timeout: float) -> None:
         migrate.wait_until_current(database, timeout)
     finally:
         database.close()
-
-
-@click.group()
-def token() -> None:
-    """Look after API tokens (needs the database's settings)."""
-
-
-@token.command()
-@click.option("--owner", required=True, help="Whose jobs the token may see and submit.")
-@click.option("--name", required=True, help="What the token is for.")
-@click.option("--admin", is_flag=True, help="The token may see and cancel everybody's jobs.")
-def create(owner: str, name: str, admin: bool) -> None:
-    """Make a token and print it; it cannot be shown again."""
-    from dccf.store.database import Database
-
-    with named_extras("token create"):
-        from dccf.api import tokens
-    settings = config.load()
-    database = Database(settings.database_url)
-    click.echo(tokens.create(database, settings, owner, name, is_admin=admin))
-    database.close()

@@ -10,6 +10,9 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from dccf.models import Identity
 from dccf.store.tables import api_token
 
+#: The columns of a token that are points in time.
+TIMES = ("created_at", "expires_at", "last_used_at", "revoked_at")
+
 
 def add(
     tx: Connection,
@@ -40,6 +43,15 @@ def get_valid(tx: Connection, token_id: str) -> tuple[bytes, Identity] | None:
     if row is None:
         return None
     return bytes(row.token_hash), Identity(owner=row.owner, is_admin=row.is_admin)
+
+
+def list_all(tx: Connection, owner: str | None = None) -> list[dict[str, Any]]:
+    """List tokens, newest first, without their hashes; of one owner or of all."""
+    shown = [column for column in api_token.columns if column is not api_token.c.token_hash]
+    statement = select(*shown).order_by(api_token.c.created_at.desc(), api_token.c.id)
+    if owner is not None:
+        statement = statement.where(api_token.c.owner == owner)
+    return [dict(row) for row in tx.execute(statement).mappings()]
 
 
 def note_use(tx: Connection, token_id: str) -> None:

@@ -125,6 +125,25 @@ def test_a_token_that_was_made_lets_its_owner_in(cli: Cli, server_environ: dict[
     assert cli("ps", "-q", DCCF_TOKEN=made.stdout.strip()).stdout == ""
 
 
+def test_a_revoked_token_no_longer_lets_anybody_in(cli: Cli, server_environ: dict[str, str]) -> None:
+    token = cli(
+        "token", "create", "--owner", "eve", "--name", "laptop", "--days", "1", **server_environ
+    ).stdout.strip()
+    token_id = token.split("_")[1]
+    cli("ps", DCCF_TOKEN=token)
+
+    listed = json.loads(cli("token", "list", "--owner", "eve", "--json", **server_environ).stdout)
+    revoked = cli("token", "revoke", token_id, **server_environ)
+    again = cli("token", "revoke", token_id, **server_environ)
+
+    assert [(one["id"], one["name"], one["last_used_at"] is None) for one in listed] == [(token_id, "laptop", False)]
+    assert token.split("_", 2)[2] not in json.dumps(listed)
+    assert revoked.returncode == 0, revoked.stderr
+    assert cli("ps", DCCF_TOKEN=token).returncode == 77
+    assert (again.returncode, "dccf token list" in again.stderr) == (1, True)
+    assert "revoked" in cli("token", "list", "--owner", "eve", **server_environ).stdout
+
+
 def test_a_second_api_on_the_same_port_says_so(cli: Cli, server_environ: dict[str, str]) -> None:
     done = cli("api", **server_environ)
 
