@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from dccf.models import Frozen, JobSpec
+from dccf.fields import Frozen
+from dccf.models import JobSpec
 
 
 class Kept(enum.StrEnum):

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dccf import errors
 from dccf.administration import RetentionRule
-from dccf.models import GIB, MIB, MemoryBytes, QueueName, parse_memory
+from dccf.fields import GIB, MIB, MemoryBytes, QueueName, parse_memory
 
 PREFIX = "DCCF_"
 CONFIG_VARIABLE = "DCCF_CONFIG"

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dccf import errors
 from dccf.errors import FieldError
-from dccf.models import Frozen
+from dccf.fields import Frozen
 
 Body = TypeVar("Body", bound=Frozen)
 

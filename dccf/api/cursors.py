@@ -9,7 +9,7 @@ from uuid import UUID
 
 from dccf import errors
 from dccf.errors import FieldError
-from dccf.models import require_aware
+from dccf.fields import require_aware
 
 
 def encode(key: tuple[datetime, UUID]) -> str:

@@ -15,7 +15,8 @@ from dccf.administration import NewSchedule, OwnerLimits, OwnerUsage, QueueInfo,
 from dccf.api import queries
 from dccf.api.answers import JSON
 from dccf.api.errors import MEDIA_TYPE
-from dccf.models import Artifact, Attempt, BundleFile, Frozen, Job, JobEvent, JobSpec, JobState
+from dccf.fields import Frozen
+from dccf.models import Artifact, Attempt, BundleFile, Job, JobEvent, JobSpec, JobState
 from dccf.store.fleet import ControllerInfo, WorkerInfo
 
 bp = APIBlueprint("openapi", __name__, enable_openapi=False)

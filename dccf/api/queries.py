@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from dccf import errors
 from dccf.errors import FieldError
-from dccf.models import Frozen, JobState, Stream
+from dccf.fields import Frozen
+from dccf.models import JobState, Stream
 
 MAX_WAIT_SECONDS = 60
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)s?")

@@ -8,8 +8,8 @@ from flask import Response
 from dccf import errors
 from dccf.api.answers import answer_list
 from dccf.api.context import identity, require_admin, services
+from dccf.fields import parse_queue_name
 from dccf.lifecycle import waiting
-from dccf.models import parse_queue_name
 from dccf.store import queues
 
 bp = APIBlueprint("queues", __name__, url_prefix="/v1/queues", tag="Queues")

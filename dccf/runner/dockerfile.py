@@ -209,3 +209,18 @@ def _check_order(instructions: list[Instruction]) -> None:
         raise DockerfileError(1, "there is no FROM")
     if first.keyword != "FROM":
         raise DockerfileError(first.line, f"{first.keyword} stands before the first FROM")
+
+
+def executed(instruction: Instruction) -> Instruction:
+    """Give what ``ONBUILD`` would execute, as a later stage may do so; else the instruction itself."""
+    if instruction.keyword != "ONBUILD":
+        return instruction
+    found = parse(instruction.arguments, Grammar(heredocs=False), strict=False).instructions
+    return found[0] if found else instruction
+
+
+def mount_of(value: str) -> dict[str, str]:
+    """Read the value of ``RUN --mount=``: its fields in small letters; ``type`` is always there."""
+    fields = (part.partition("=") for part in value.replace('"', "").split(","))
+    found = {key.strip().lower(): text.strip() for key, _, text in fields}
+    return {**found, "type": found.get("type", "bind").lower()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dccf.config import Settings
 from dccf.errors import EngineUnavailable
-from dccf.models import MIB, JobSpec, Reason
+from dccf.fields import MIB
+from dccf.models import JobSpec, Reason
 from dccf.runner.base import Exit
 from dccf.runner.engine import ContainerState
 

@@ -15,7 +15,7 @@ from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import Reason, Stream
 from dccf.runner.base import LogSink, StopSignal
 from dccf.runner.engine import Engine, ImageFacts
-from dccf.runner.policy import normalised
+from dccf.runner.references import normalised
 from dccf.runner.wire import EngineFault, Refused
 
 POLL_SECONDS = 0.05

@@ -1,4 +1,4 @@
-"""What a Dockerfile may not do, said with its line and a way out; and which images it starts from.
+"""What a Dockerfile may not do, said with its line and a way out.
 
 The daemon fetches what ``ADD`` and ``FROM`` name from its own network, whatever network the build has
 (measured), so these are decided here and not by the network.
@@ -6,40 +6,20 @@ The daemon fetches what ``ADD`` and ``FROM`` name from its own network, whatever
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dccf.errors import AttemptFailed
 from dccf.models import Reason
-from dccf.runner.dockerfile import Dockerfile, Grammar, Instruction, parse
-from dccf.runner.spec import IMAGE_REPOSITORY
+from dccf.runner.dockerfile import Dockerfile, Grammar, Instruction, executed, mount_of, parse
+from dccf.runner.references import Finding, images_in
 
 _BUILT_IN_FRONTEND = re.compile(r"(docker\.io/)?docker/dockerfile(:1(\.\d+)*)?")
 #: BuildKit looks for a frontend's name in these as well (its ``parser.DetectSyntax``).
 _SYNTAX = re.compile(r"^\s*(?:#|//)\s*syntax\s*=\s*(\S+)", re.IGNORECASE)
 _SYNTAX_JSON = re.compile(r'^\s*\{.*"syntax"\s*:', re.IGNORECASE | re.DOTALL)
 _REMOTE = re.compile(r"(?i)(.*://.*|[\w.+-]+@[\w.-]+:.*|github\.com/.*)")
-_IMAGE_ID = re.compile(r"(sha256:.*|[0-9a-f]{12,64})")
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(:?[-+])([^}]*))?\})")
-#: Values of the variables that BuildKit sets by itself; only ``--platform`` uses them as a rule.
-_PLATFORM_VARIABLES = frozenset({"TARGETPLATFORM", "BUILDPLATFORM", "TARGETOS", "TARGETARCH", "BUILDOS", "BUILDARCH"})
-
-
-class _NoSuchVariable(Exception):
-    """Raised when a name in ``FROM`` uses a variable without a value."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not allowed, and where."""
-
-    line: int
-    sentence: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.sentence}"
 
 
 @dataclass(frozen=True)
@@ -61,13 +41,13 @@ def check(text: str, grammar: Grammar, allowed_images: Sequence[str]) -> Checked
     """
     dockerfile = parse(text, grammar)
     text, findings, notes = _frontend(dockerfile, text)
-    images, image_findings = _images(dockerfile.instructions, allowed_images)
+    images, image_findings = images_in(dockerfile.instructions, allowed_images)
     findings += image_findings + lint(dockerfile.instructions)
     # Versions differ in where an instruction ends; what would be executed under either reading counts.
     other = Grammar(grammar.heredocs, not grammar.double_escape_continues)
     reread = parse(text, other, strict=False).instructions
     if reread != dockerfile.instructions:
-        findings += lint(reread) + _images(reread, allowed_images)[1]
+        findings += lint(reread) + images_in(reread, allowed_images)[1]
     if findings:
         unique = sorted(set(findings), key=lambda finding: (finding.line, finding.sentence))
         raise AttemptFailed(Reason.REJECTED, "The Dockerfile is not allowed: " + " ".join(map(str, unique)))
@@ -94,35 +74,10 @@ def lint(instructions: Iterable[Instruction]) -> list[Finding]:
     """Find what single instructions may not do."""
     findings = []
     for instruction in instructions:
-        inner = _inner(instruction)
+        inner = executed(instruction)
         rule = _RULES.get(inner.keyword)
         findings += [Finding(instruction.line, sentence) for sentence in (rule(inner) if rule else ())]
     return findings
-
-
-def normalised(image: str) -> str:
-    """Write an image's name in full: ``busybox`` is ``docker.io/library/busybox:latest``."""
-    name, at, digest = image.partition("@")
-    first, slash, rest = name.partition("/")
-    if not slash:
-        first, rest = "docker.io", f"library/{name}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        first, rest = "docker.io", name
-    if first == "index.docker.io":
-        first = "docker.io"
-    if first == "docker.io" and "/" not in rest:
-        rest = f"library/{rest}"
-    if not at and ":" not in rest.rpartition("/")[2]:
-        rest += ":latest"
-    return f"{first}/{rest}{at}{digest}"
-
-
-def _inner(instruction: Instruction) -> Instruction:
-    """Give what ``ONBUILD`` would execute, as a later stage may do so; else the instruction itself."""
-    if instruction.keyword != "ONBUILD":
-        return instruction
-    inner = parse(instruction.arguments, Grammar(heredocs=False), strict=False).instructions
-    return inner[0] if inner else instruction
 
 
 def _add(instruction: Instruction) -> Iterable[str]:
@@ -142,7 +97,7 @@ def _copy(instruction: Instruction) -> Iterable[str]:
 def _run(instruction: Instruction) -> Iterable[str]:
     for name, value in instruction.flags:
         if name == "mount":
-            kind = _mount(value)["type"]
+            kind = mount_of(value)["type"]
             if kind not in {"bind", "tmpfs"}:
                 yield f"RUN --mount=type={kind} is not allowed: {_MOUNT_WAY_OUT.get(kind, 'use bind or tmpfs')}."
             if "$" in value:
@@ -170,12 +125,6 @@ _MOUNT_WAY_OUT = {
     "secret": "jobs have no secrets at build time",
     "ssh": "jobs have no SSH agent",
 }
-
-
-def _mount(value: str) -> dict[str, str]:
-    fields = (part.partition("=") for part in value.replace('"', "").split(","))
-    found = {key.strip().lower(): text.strip() for key, _, text in fields}
-    return {**found, "type": found.get("type", "bind").lower()}
 
 
 def _frontend(dockerfile: Dockerfile, text: str) -> tuple[str, list[Finding], list[str]]:
@@ -208,94 +157,3 @@ def _without_syntax(lines: list[str]) -> str:
     )
     kept = [line for line in lines[:top] if not _SYNTAX.match(line)]
     return "\n".join([*kept, *["#"] * (top - len(kept)), *lines[top:]])
-
-
-def _images(
-    instructions: Iterable[Instruction], allowed_images: Sequence[str]
-) -> tuple[list[tuple[int, str]], list[Finding]]:
-    """List the images that are not stages of the same file, each once, and what is wrong with them."""
-    images: dict[str, int] = {}
-    findings: list[Finding] = []
-    stages: list[str] = []
-    variables: dict[str, str] = {}
-    for outer in instructions:
-        instruction = _inner(outer)
-        try:
-            names = _names(instruction, variables)
-        except _NoSuchVariable as error:
-            findings.append(Finding(outer.line, f"FROM uses {error}, which has no value: give ARG a default."))
-            continue
-        for name in names:
-            if name.lower() in stages or (name.isdigit() and instruction.keyword != "FROM") or name == "scratch":
-                continue
-            sentence = _refusal(name, allowed_images)
-            if sentence:
-                findings.append(Finding(outer.line, sentence))
-            images.setdefault(name, outer.line)
-        words = instruction.words()
-        if instruction.keyword == "FROM":
-            stages.append(words[2].lower() if len(words) > 2 and words[1].lower() == "as" else "")
-        elif instruction.keyword == "ARG" and not stages:
-            variables.update(_defaults(words, variables))
-    return [(line, name) for name, line in images.items()], findings
-
-
-def _names(instruction: Instruction, variables: dict[str, str]) -> list[str]:
-    if instruction.keyword == "FROM":
-        words = instruction.words()
-        return [_expanded(words[0], variables)] if words else []
-    if instruction.keyword == "COPY":
-        name = instruction.flag("from")
-        return [name] if name else []
-    if instruction.keyword == "RUN":
-        mounts = (_mount(value) for name, value in instruction.flags if name == "mount")
-        return [mount["from"] for mount in mounts if mount.get("from")]
-    return []
-
-
-def _refusal(name: str, allowed_images: Sequence[str]) -> str | None:
-    if _IMAGE_ID.fullmatch(name):
-        return f"{name} is the id of an image: name the image instead."
-    full = normalised(name)
-    bare = full.partition("@")[0]
-    without_tag = bare if ":" not in bare.rpartition("/")[2] else bare.rpartition(":")[0]
-    if without_tag == f"docker.io/library/{IMAGE_REPOSITORY}":
-        return f"{name} belongs to DCCF: start from a public image."
-    if any(fnmatch.fnmatchcase(text, pattern) for pattern in allowed_images for text in (full, without_tag)):
-        return None
-    return f"the image {full} is not allowed here: use one that matches {', '.join(allowed_images)}."
-
-
-def _defaults(words: list[str], variables: dict[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if equals:
-            try:
-                found[name] = _expanded(value, {**variables, **found})
-            except _NoSuchVariable:
-                continue
-    return found
-
-
-def _expanded(text: str, variables: dict[str, str]) -> str:
-    """Put in the values of ``$NAME``, ``${NAME}``, ``${NAME:-default}`` and ``${NAME:+other}``."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        operator, word = match[3] or "", match[4] or ""
-        known = variables.get(name)
-        is_set = bool(known) if operator.startswith(":") else known is not None
-        if operator.endswith("-"):
-            return (known or "") if is_set else word
-        if operator.endswith("+"):
-            return word if is_set else ""
-        if known is None and name not in _PLATFORM_VARIABLES:
-            raise _NoSuchVariable(match[0])
-        return known or ""
-
-    plain = re.sub(r"[\"']", "", text)
-    expanded = _VARIABLE.sub(value, plain)
-    if "$" in expanded:
-        raise _NoSuchVariable(expanded)
-    return expanded

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from dccf.config import Settings
 from dccf.errors import AttemptFailed, DccfError
-from dccf.models import MIB, JobSpec, Reason, StopCause, Stream
+from dccf.fields import MIB
+from dccf.models import JobSpec, Reason, StopCause, Stream
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit
 from dccf.runner.docker_runner import DockerRunner
 

@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from dccf.config import Settings
-from dccf.models import MIB, JobSpec
+from dccf.fields import MIB
+from dccf.models import JobSpec
 from dccf.runner.base import AttemptRef
 from dccf.runner.engine import ImageFacts
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from dccf.administration import SweepStats
-from dccf.models import Frozen
+from dccf.fields import Frozen
 from dccf.store.tables import controller, job, worker
 
 #: A heartbeat older than this belongs to a process that is gone.

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from dccf import config
 from dccf.config import OTHER_VARIABLES, PREFIX, Settings
 from dccf.errors import ConfigError
-from dccf.models import GIB, MIB, parse_memory
+from dccf.fields import GIB, MIB, parse_memory
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 NEEDED = {"DCCF_DATABASE_URL": "postgresql://u:hunter2@db:5432/dccf", "DCCF_BROKER_URL": "memory://"}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dccf import models
-from dccf.models import GIB, MIB, JobSpec, JobState, Reason
+from dccf import fields
+from dccf.fields import GIB, MIB
+from dccf.models import JobSpec, JobState, Reason
 
 
 @pytest.mark.parametrize(
@@ -30,18 +31,18 @@ from dccf.models import GIB, MIB, JobSpec, JobState, Reason
     ],
 )
 def test_a_size_is_read_in_powers_of_1024(text: str, expected: int) -> None:
-    assert models.parse_memory(text) == expected
+    assert fields.parse_memory(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "m", "12 34", "-1m", "1t", "1,5g", "1.g", "0x10", "1e9", "nan", "1m\n2m"])
 def test_a_text_that_is_no_size_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size; write it like 512m or 2GiB"):
-        models.parse_memory(text)
+        fields.parse_memory(text)
 
 
 @pytest.mark.parametrize("value", [7, 7.0, None, True])
 def test_what_is_no_text_is_left_to_the_field(value: Any) -> None:
-    assert models.parse_memory(value) is value
+    assert fields.parse_memory(value) is value
 
 
 @pytest.mark.parametrize("memory", ["6m", 6 * MIB, "1024g"])

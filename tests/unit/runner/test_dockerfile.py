@@ -6,7 +6,7 @@ import pytest
 
 from dccf.errors import AttemptFailed
 from dccf.models import Reason
-from dccf.runner import policy
+from dccf.runner import policy, references
 from dccf.runner.dockerfile import DockerfileError, Grammar, parse
 
 
@@ -123,7 +123,7 @@ def test_the_images_of_a_build_are_found(text: str, expected: list[str]) -> None
     ],
 )
 def test_image_names_are_written_in_full(name: str, full: str) -> None:
-    assert full == policy.normalised(name)
+    assert full == references.normalised(name)
 
 
 @pytest.mark.parametrize(

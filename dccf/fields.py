@@ -1,0 +1,77 @@
+"""How the fields of values are written and checked: sizes, times, names; the base of all values."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+_MEMORY = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*(b|k|kb|kib|m|mb|mib|g|gb|gib)?\s*")
+_MEMORY_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": MIB, "g": GIB}
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def parse_memory(value: Any) -> Any:
+    """Read a size such as ``512m``, ``1.5GiB`` or a number of bytes; units are powers of 1024.
+
+    Raises:
+        ValueError: the text is not a size.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _MEMORY.fullmatch(value)
+    if match is None:
+        raise ValueError(f"{value!r} is not a size; write it like 512m or 2GiB")
+    number, unit = match.groups()
+    return int(float(number) * _MEMORY_UNITS[(unit or "").lower()[:1]])
+
+
+def parse_queue_name(text: str) -> str:
+    """Check the name of a queue.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(QUEUE_NAME.strip("^$"), text):
+        raise ValueError("queue names have lower-case letters, digits, dots, dashes and underscores, 100 at most")
+    return text
+
+
+def require_aware(value: datetime) -> datetime:
+    """Accept a time with a zone, as UTC.
+
+    Raises:
+        ValueError: the time has no zone, so nobody can know which instant it means.
+    """
+    if value.tzinfo is None:
+        raise ValueError("the time has no zone; write it like 2030-01-31T12:00:00Z")
+    return value.astimezone(UTC)
+
+
+def _check_env(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for an environment variable")
+        if "\0" in text:
+            raise ValueError(f"the value of {name} contains a NUL character")
+    return value
+
+
+Environment = Annotated[dict[str, str], AfterValidator(_check_env)]
+AwareDatetime = Annotated[datetime, AfterValidator(require_aware)]
+MemoryBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=6 * MIB, le=1024 * GIB)]
+QUEUE_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
+QueueName = Annotated[str, StringConstraints(pattern=QUEUE_NAME)]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
+
+
+class Frozen(BaseModel):
+    """Base of all values: immutable, and unknown fields are errors, not silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
