@@ -16,15 +16,23 @@ PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 
 
-def wait_for(what: str, condition: Callable[[], T | None], timeout_seconds: float = PATIENCE_SECONDS) -> T:
-    """Ask again and again until the condition holds, and give what it gave; fail with ``what`` if it never does."""
+def wait_for(
+    what: str,
+    condition: Callable[[], T | None],
+    timeout_seconds: float = PATIENCE_SECONDS,
+    look: Callable[[], object] = lambda: "",
+) -> T:
+    """Ask again and again until the condition holds, and give what it gave.
+
+    Fails with ``what`` if it never does, and with what ``look`` then sees.
+    """
     deadline = time.monotonic() + timeout_seconds
     while True:
         found = condition()
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_seconds:g} s in vain for {what}")
+            raise AssertionError(f"waited {timeout_seconds:g} s in vain for {what} {look()}".rstrip())
         time.sleep(_POLL_SECONDS)
 
 

@@ -11,6 +11,7 @@ import pytest
 from dccf.client import JobHandle
 from dccf.models import JobState, Reason
 from tests.acceptance.conftest import Stack
+from tests.acceptance.leftovers import leftovers
 from tests.processes import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.docker, pytest.mark.postgres]
@@ -53,20 +54,3 @@ def kill(stack: Stack, name: str) -> None:
 
 def ended(handles: list[JobHandle]) -> int:
     return sum(handle.refresh().state.is_final for handle in handles)
-
-
-def leftovers(stack: Stack) -> list[str]:
-    """What the jobs left in the daemon: containers, volumes, images."""
-    client = stack.docker()
-    try:
-        containers = [container["Id"] for container in client.containers(all=True)]
-        volumes = [volume["Name"] for volume in client.volumes()["Volumes"] or []]
-        images = [image["Id"] for image in client.images() if not is_kept(image["RepoTags"] or [])]
-        return containers + volumes + images
-    finally:
-        client.close()
-
-
-def is_kept(tags: list[str]) -> bool:
-    """Whether an image is the base image, or one that the next job with the same files will use again."""
-    return "busybox:latest" in tags or any(tag.startswith("dccf-job:cache-") for tag in tags)
