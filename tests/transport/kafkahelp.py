@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
+from kafka import KafkaConsumer, TopicPartition
 from kombu import pools
 from kombu.connection import Connection as KombuConnection
 from kombu.entity import Exchange as KombuExchange
@@ -71,6 +72,17 @@ def publish(connection: Any, queue: Any, *bodies: Any) -> None:
     producer = Producer(connection.default_channel)
     for body in bodies:
         producer.publish(body, exchange=queue.exchange, routing_key=queue.routing_key, declare=[queue])
+
+
+def end_offset(servers: str, topic: str) -> int:
+    """Return how many records were ever written to a topic of one partition, from Kafka itself."""
+    # Its consumer speaks only when it is asked, and reads nothing.
+    consumer: Any = KafkaConsumer(bootstrap_servers=servers.split(","))
+    try:
+        partition = TopicPartition(topic, 0)
+        return int(consumer.end_offsets([partition])[partition])
+    finally:
+        consumer.close()
 
 
 class Collector:
