@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dccf import errors
 from dccf.administration import RetentionRule
-from dccf.fields import GIB, MIB, MemoryBytes, QueueName, parse_memory
+from dccf.fields import GIB, MIB, MemoryBytes, Profile, QueueName, Ulimits, parse_memory
 
 PREFIX = "DCCF_"
 CONFIG_VARIABLE = "DCCF_CONFIG"
@@ -49,6 +49,12 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
+def _split_numbers(value: Any) -> Any:
+    if isinstance(value, str):
+        return dict(part.partition("=")[::2] for part in _split_commas(value))
+    return value
+
+
 def default_state_folder() -> Path:
     """Give the folder where one machine keeps its state: the system's for root, else the user's own."""
     if os.geteuid() == 0:
@@ -67,6 +73,9 @@ def _parse_rules(value: Any) -> Any:
 RetentionRules = Annotated[tuple[RetentionRule, ...], BeforeValidator(_parse_rules)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 QueueList = Annotated[tuple[QueueName, ...], BeforeValidator(_split_commas)]
+ProfileList = Annotated[tuple[Profile, ...], BeforeValidator(_split_commas)]
+#: Numbers by name, in the environment like ``nofile=65536,stack=8388608``.
+UlimitMap = Annotated[Ulimits, BeforeValidator(_split_numbers)]
 #: A size that may be 0, which means: none at all.
 BudgetBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=0)]
 DatabaseUrl = Annotated[str, AfterValidator(normalise_database_url)]
@@ -174,7 +183,28 @@ class Settings(BaseModel):
     image_cache_seconds: float = Field(
         7 * 86400, gt=0, description="A built image that was not used for this long is removed."
     )
+    allowed_profiles: ProfileList = Field(
+        ("strict",), min_length=1, description="Profiles that jobs may ask for: `strict`, `compat`."
+    )
+    allowed_runtimes: CommaList = Field(
+        (), description="OCI runtimes of the daemons that jobs may ask for, like `runsc`, beside the daemon's own."
+    )
+    cpus_limit: float | None = Field(None, ge=0.01, description="Most CPU cores that a job may ask for.")
+    memory_limit_bytes: MemoryBytes | None = Field(None, description="Most memory that a job may ask for.")
     pids_limit: int = Field(256, ge=8, description="Most processes in a job's container.")
+    ulimits_limit: UlimitMap = Field(
+        {"nofile": 65536, "memlock": 64 * MIB, "stack": 64 * MIB},
+        description="Largest `ulimits` that jobs may ask for; those that are not named cannot be set.",
+    )
+    rootfs_limit_bytes: MemoryBytes = Field(
+        2 * GIB, description="A container with `profile: compat` that wrote more outside of /output is killed."
+    )
+    secrets_folder: Path | None = Field(
+        None, description="The worker's folder with secrets, each in a file `<owner>/<name>`."
+    )
+    registry_auth_file: Path | None = Field(
+        None, description="Passwords of registries for the worker's pulls, in the form of Docker's `config.json`."
+    )
     output_store: Literal["auto", "loop", "plain", "archive"] = Field(
         "auto", description="Where /output lies: the first of `loop`, `plain` and `archive` that works, or this one."
     )

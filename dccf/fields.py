@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -53,17 +53,35 @@ def require_aware(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-def _check_env(value: dict[str, str]) -> dict[str, str]:
-    for name, text in value.items():
+def _check_env_names(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
         if not _ENV_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for an environment variable")
+    return value
+
+
+def _check_env(value: dict[str, str]) -> dict[str, str]:
+    for name, text in _check_env_names(value).items():
         if "\0" in text:
             raise ValueError(f"the value of {name} contains a NUL character")
     return value
 
 
+#: A name that is a file's name as well: no slash, no dot in front.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+#: A user and perhaps a group, by number or by the image's own names for them.
+_ACCOUNT = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
+ContainerUser = Annotated[str, StringConstraints(pattern=rf"^{_ACCOUNT}(:{_ACCOUNT})?$")]
+SecretNames = Annotated[dict[str, Name], AfterValidator(_check_env_names)]
+#: What can be raised or lowered without harm to others (getrlimit(2)); sizes are bytes, cpu is seconds.
+UlimitName = Literal["cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack"]
+Ulimits = dict[UlimitName, Annotated[int, Field(ge=1, le=1 << 62)]]
+Profile = Literal["strict", "compat"]
 Environment = Annotated[dict[str, str], AfterValidator(_check_env)]
 AwareDatetime = Annotated[datetime, AfterValidator(require_aware)]
+#: The size of a file system in memory; 0 would mean half of the machine's (tmpfs(5)).
+TmpfsBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=1 << 16, le=1024 * GIB)]
 MemoryBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=6 * MIB, le=1024 * GIB)]
 QUEUE_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 QueueName = Annotated[str, StringConstraints(pattern=QUEUE_NAME)]

@@ -10,9 +10,24 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from dccf.fields import MIB, AwareDatetime, Environment, Frozen, LabelKey, LabelValue, MemoryBytes, QueueName
+from dccf.fields import (
+    MIB,
+    AwareDatetime,
+    ContainerUser,
+    Environment,
+    Frozen,
+    LabelKey,
+    LabelValue,
+    MemoryBytes,
+    Name,
+    Profile,
+    QueueName,
+    SecretNames,
+    TmpfsBytes,
+    Ulimits,
+)
 
 #: The longest that a job may ask for.
 MAX_RUN_SECONDS = 7 * 86400
@@ -71,6 +86,8 @@ class Reason(enum.StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     #: The container wrote more to /output than is allowed; what fits is kept.
     OUTPUT_LIMIT_EXCEEDED = "output_limit_exceeded"
+    #: The container wrote more to its own file system than is allowed.
+    DISK_LIMIT_EXCEEDED = "disk_limit_exceeded"
     #: The container printed more than is allowed.
     LOG_LIMIT_EXCEEDED = "log_limit_exceeded"
     #: The Dockerfile asks for something that the policy does not allow.
@@ -162,7 +179,19 @@ class JobSpec(Frozen):
     )
     cpus: float = Field(1.0, ge=0.01, le=1024, description="CPU cores.")
     memory: MemoryBytes = Field(512 * MIB, description="Memory in bytes, or text like 512m.")
+    pids: int | None = Field(None, ge=8, le=1 << 22, description="Most processes; as many as allowed when null.")
+    tmp: TmpfsBytes = Field(256 * MIB, description="Size of /tmp; what is in it counts as memory.")
+    shm: TmpfsBytes = Field(64 * MIB, description="Size of /dev/shm; what is in it counts as memory.")
+    ulimits: Ulimits = Field(default_factory=dict, description="Resource limits of each process, like `nofile`.")
+    profile: Profile = Field("strict", description="`compat` lets root in the container write and do more.")
+    user: ContainerUser | None = Field(None, description="User of the container, like `1000:100`; else the image's.")
+    runtime: Name | None = Field(None, description="OCI runtime, like `runsc`; the daemon's own when null.")
     network: Literal["none", "bridge"] = Field("none", description="Network of the running container.")
+    secrets: SecretNames = Field(
+        default_factory=dict,
+        max_length=100,
+        description="Environment variables of the container whose values are the owner's secrets of these names.",
+    )
     reuse_image: bool = Field(
         True, description="Whether an image that the worker built of the same files for the same owner may be run."
     )
@@ -175,6 +204,14 @@ class JobSpec(Frozen):
         (), max_length=50, description="Retries are for these exit codes only; for any failure when empty."
     )
     run_after: AwareDatetime | None = Field(None, description="The job does not start before this time.")
+
+    @field_validator("secrets")
+    @classmethod
+    def _check_names(cls, value: SecretNames, info: ValidationInfo) -> SecretNames:
+        twice = sorted(value.keys() & info.data.get("env", {}).keys())
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is in env as well; a variable has one value")
+        return value
 
 
 class Job(Frozen):

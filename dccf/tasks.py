@@ -23,10 +23,11 @@ def run_dockerfile(self: JobTask, *parents: Any, **call: Any) -> dict[str, Any]:
 
     Keywords: ``dockerfile`` (text, bytes or Path), ``files`` (a mapping of path to bytes, text or
     Path, or a folder), every field of :class:`dccf.models.JobSpec` (``env``, ``timeout_seconds``,
-    ``build_timeout_seconds``, ``queue_timeout_seconds``, ``job_timeout_seconds``, ``cpus``, ``memory``, ``network``,
-    ``labels``, ``queue``, ``retries``, ``retry_exit_codes``, ``run_after``), ``owner`` and
-    ``idempotency_key``. The only positional argument is a parent's result (or a list of them) from a
-    canvas; its artefacts stand in the build context under ``inputs/<job id>/``.
+    ``build_timeout_seconds``, ``queue_timeout_seconds``, ``job_timeout_seconds``, ``cpus``, ``memory``, ``pids``,
+    ``tmp``, ``shm``, ``ulimits``, ``profile``, ``user``, ``runtime``, ``secrets``, ``network``, ``reuse_image``,
+    ``labels``, ``queue``, ``retries``, ``retry_exit_codes``, ``run_after``), ``owner`` and ``idempotency_key``.
+    The only positional argument is a parent's result (or a list of them) from a canvas; its artefacts stand in the
+    build context under ``inputs/<job id>/``.
 
     Raises:
         JobFailed: from ``get()``: the job failed; carries reason, exit code and the log's tail.

@@ -100,7 +100,7 @@ class Play:
         return self.runner.build(self.attempt, self.spec, context, self.sink, self.stop, self.owner)
 
     def run(self, image: str) -> Exit:
-        return self.runner.run(self.attempt, self.spec, image, self.sink, self.stop)
+        return self.runner.run(self.attempt, self.spec, image, self.sink, self.stop, self.owner)
 
     def build_and_run(self, dockerfile: str, files: Mapping[str, bytes] | None = None) -> Exit:
         return self.run(self.build(dockerfile, files))

@@ -28,6 +28,14 @@ from dccf.models import Job, JobState, Stream
 @click.option("--build-timeout", "build_timeout_seconds", type=float, metavar="S", help="Longest build, in seconds.")
 @click.option("--cpus", type=float, help="CPU cores.")
 @click.option("--memory", metavar="SIZE", help="Memory, like 512m or 2g.")
+@click.option("--pids", type=int, metavar="N", help="Most processes.")
+@click.option("--tmp", metavar="SIZE", help="Size of /tmp, which counts as memory.")
+@click.option("--shm", metavar="SIZE", help="Size of /dev/shm, which counts as memory.")
+@click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=N", help="Resource limit, like nofile=8192.")
+@click.option("--profile", type=click.Choice(["strict", "compat"]), help="compat: root may write and do more.")
+@click.option("--user", metavar="USER[:GROUP]", help="User of the container; else the image's.")
+@click.option("--runtime", metavar="NAME", help="OCI runtime of the container.")
+@click.option("--secret", "secrets", multiple=True, metavar="K=NAME", help="Variable with the value of a secret.")
 @click.option("--network", type=click.Choice(["none", "bridge"]), help="Network of the container.")
 @click.option(
     "--reuse-image/--rebuild", default=None, help="Whether an image built of the same files before will do."
@@ -54,6 +62,8 @@ def run(
     files: tuple[str, ...],
     env: tuple[str, ...],
     labels: tuple[str, ...],
+    ulimits: tuple[str, ...],
+    secrets: tuple[str, ...],
     detach: bool,
     folder: Path | None,
     as_json: bool,
@@ -74,6 +84,8 @@ def run(
             on_progress=on_progress,
             env=split_pairs("--env", env),
             labels=split_pairs("--label", labels),
+            ulimits=split_pairs("--ulimit", ulimits),
+            secrets=split_pairs("--secret", secrets),
             **spec,
         )
     if detach:

@@ -19,6 +19,10 @@ from dccf.store import history, jobs, outbox
 CONTINUATION_GRACE_SECONDS = 30
 
 
+#: What another attempt would only find again.
+_NEVER_RETRIED = frozenset({Reason.JOB_TIMED_OUT, Reason.REJECTED})
+
+
 @dataclass(frozen=True)
 class Ending:
     """How an attempt ended.
@@ -111,7 +115,7 @@ def _try_again(tx: Connection, settings: Settings, job: Job, ending: Ending) -> 
 
 def _is_retried(job: Job, ending: Ending) -> bool:
     """Tell whether the job's retries are meant for such a failure."""
-    if ending.reason is Reason.JOB_TIMED_OUT:
+    if ending.reason in _NEVER_RETRIED:
         return False
     codes = job.spec.retry_exit_codes
     return not codes or (ending.reason is Reason.EXIT_NONZERO and ending.exit_code in codes)

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from dccf import errors
+from dccf import allowances, errors
 from dccf.config import Settings
 from dccf.errors import FieldError
 from dccf.models import JobSpec
@@ -66,12 +66,13 @@ def parse_spec(values: Mapping[str, Any], settings: Settings) -> JobSpec:
         spec = JobSpec.model_validate(dict(values))
     except ValidationError as error:
         found = tuple(_field_error(finding["loc"], finding["msg"]) for finding in error.errors(include_url=False))
-        details = "; ".join(f"{one.pointer.removeprefix('#/')}: {one.detail}" for one in found)
-        raise errors.InvalidRequest(f"the job's options are not valid: {details}", found) from error
-    if spec.network == "bridge" and not settings.allow_bridge:
         raise errors.InvalidRequest(
-            "network 'bridge' is switched off here; use 'none', or ask the administrator for DCCF_ALLOW_BRIDGE",
-            (_field_error(("network",), "'bridge' is switched off here"),),
+            f"the job's options are not valid: {allowances.in_words(found)}", found
+        ) from error
+    refused = allowances.refusals(spec, settings)
+    if refused:
+        raise errors.InvalidRequest(
+            f"the job's options are not allowed here: {allowances.in_words(refused)}", refused
         )
     return spec
 
@@ -163,7 +164,7 @@ class Intake:
 
     def request_hash(self, spec: JobSpec) -> bytes:
         """Give a hash that is equal for equal files and options, for idempotency keys."""
-        parts = [sorted(self._digests), spec.model_dump(mode="json", exclude={"run_after"})]
+        parts = [sorted(self._digests), spec.model_dump(mode="json", exclude={"run_after"}, exclude_defaults=True)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
     def _check_folders(self) -> None:

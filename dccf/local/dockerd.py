@@ -26,7 +26,7 @@ if [ "$DCCF_REMAP" = 1 ]; then
 fi
 # What workers have mounted for containers is theirs: a copy in this namespace would keep it from being freed.
 while read -r _ target _; do
-    case $target in */dccf-*-*-*-*-*-*) umount -l "$target" ;; esac
+    case $target in */dccf-*-*-*-*-*-*) umount -l "$target" || true ;; esac
 done < /proc/mounts
 exec dockerd "$@"
 """

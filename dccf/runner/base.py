@@ -138,14 +138,24 @@ class Runner(Protocol):
             AttemptStopped: ``stop`` said so; the build is dead by then.
         """
 
-    def run(self, attempt: AttemptRef, spec: JobSpec, image: str, log: LogSink, stop: StopSignal) -> Exit:
+    def run(
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        image: str,
+        log: LogSink,
+        stop: StopSignal,
+        owner: str | None = None,
+    ) -> Exit:
         """Run the image to its end; output goes to ``stdout`` and ``stderr``, attached before the start.
+
+        The secrets that the job asks for are the owner's; their values do not reach ``log``.
 
         A limit that was hit is a :class:`Exit` with its reason, not an exception: what the container
         wrote can still be collected. All output has reached ``log`` when this returns.
 
         Raises:
-            AttemptFailed: ``invalid_image``: the container could not be started.
+            AttemptFailed: ``invalid_image``: the container could not be started; ``rejected``: no such secret.
             AttemptStopped: ``stop`` said so; the container is dead by then.
         """
 

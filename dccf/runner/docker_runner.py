@@ -14,7 +14,19 @@ from typing import Any
 from dccf.config import Settings
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import JobSpec, Reason, Stream
-from dccf.runner import cleaning, endings, imagecache, images, policy, starting, walk, watchdog
+from dccf.runner import (
+    admission,
+    cleaning,
+    endings,
+    hints,
+    imagecache,
+    images,
+    policy,
+    secrets,
+    starting,
+    walk,
+    watchdog,
+)
 from dccf.runner import collect as collecting
 from dccf.runner import spec as translation
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink, OutputFile, StopSignal
@@ -26,6 +38,7 @@ from dccf.runner.imagecache import ImageCache
 from dccf.runner.logs import LogReader
 from dccf.runner.outputs import OutputStore, store_of
 from dccf.runner.probe import PROBE_LABELS, Capabilities, choose_store, identity_of, probe, unusable
+from dccf.runner.sinks import Ends, Redactor
 from dccf.runner.wire import Refused
 
 #: Longest wait for the rest of the output of a container that has ended.
@@ -82,10 +95,7 @@ class DockerRunner:
         The files of the context are listed first and then read one by one, the Dockerfile and
         ``.dockerignore`` before all others.
         """
-        if spec.network == "bridge" and not self._settings.allow_bridge:
-            raise AttemptFailed(
-                Reason.REJECTED, "network: bridge is not allowed here: use none, or set DCCF_ALLOW_BRIDGE."
-            )
+        admission.check(self._engine, self._settings, spec, owner)
         capabilities = self._known_capabilities()
         files = {file.path: file for file in context}
         ignored = _ignore_rules(files)
@@ -113,21 +123,36 @@ class DockerRunner:
             self._images.keep(key, image)
             return image
 
-    def run(self, attempt: AttemptRef, spec: JobSpec, image: str, log: LogSink, stop: StopSignal) -> Exit:
+    def run(
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        image: str,
+        log: LogSink,
+        stop: StopSignal,
+        owner: str | None = None,
+    ) -> Exit:
         """Run a built image to its end; see :meth:`dccf.runner.base.Runner.run`."""
         facts = self._engine.image(image)
         if facts is None:
             raise EngineUnavailable(f"The Docker daemon has lost the image {image}.")
         store = self._known_store()
-        container = starting.create(self._engine, self._settings, store, attempt, spec, facts)
-        reader = LogReader(self._engine, container, log, self._settings.log_limit_bytes)
+        values = secrets.read(self._settings.secrets_folder, owner, spec.secrets)
+        container = starting.create(self._engine, self._settings, store, attempt, spec, facts, values)
+        redactor = Redactor(log, (value.get_secret_value() for value in values.values()))
+        ends = Ends(redactor if values else log)
+        reader = LogReader(self._engine, container, ends, self._settings.log_limit_bytes)
+        disk_limit_bytes = self._settings.rootfs_limit_bytes if spec.profile == "compat" else None
+        is_complete = False
         try:
             starting.start(self._engine, attempt, facts, container)
-            verdict = watchdog.watch(self._engine, container, stop, reader.limit_exceeded, spec.timeout_seconds)
-        except BaseException:
+            verdict = watchdog.watch(
+                self._engine, container, stop, reader.limit_exceeded, spec.timeout_seconds, disk_limit_bytes
+            )
+            is_complete = reader.finish(DRAIN_SECONDS)
+        finally:
             reader.finish(0)
-            raise
-        is_complete = reader.finish(DRAIN_SECONDS)
+            redactor.finish()
         if verdict.stopped is not None:
             raise AttemptStopped(verdict.stopped)
         state = self._engine.state(container)
@@ -138,6 +163,7 @@ class DockerRunner:
             self._settings,
             is_log_complete=is_complete,
             is_output_full=state.exit_code != 0 and store.is_full(attempt),
+            hint=hints.about_profile(spec, self._settings, facts, ends.text()),
         )
 
     def collect(self, attempt: AttemptRef, spec: JobSpec) -> Iterator[OutputFile]:

@@ -21,8 +21,11 @@ def exit_of(
     *,
     is_log_complete: bool,
     is_output_full: bool,
+    hint: str = "",
 ) -> Exit:
     """Describe the end of a container. The reason for which it was killed comes first.
+
+    ``hint`` is said of an exit code that nothing else explains.
 
     Raises:
         EngineUnavailable: the container has not ended, whatever the daemon said before.
@@ -30,6 +33,8 @@ def exit_of(
     if state.is_running:
         raise EngineUnavailable("The Docker daemon said that a container ended, and that it runs.")
     reason, message = _reason(state, killed_for, spec, settings, is_output_full=is_output_full)
+    if reason is Reason.EXIT_NONZERO:
+        message += hint
     warnings = []
     if state.is_oom_killed and reason is None:
         warnings.append(
@@ -49,6 +54,11 @@ def _reason(
         return killed_for, f"The container ran longer than {spec.timeout_seconds:g} s."
     if killed_for is Reason.LOG_LIMIT_EXCEEDED:
         return killed_for, f"The container printed more than {_mib(settings.log_limit_bytes)}."
+    if killed_for is Reason.DISK_LIMIT_EXCEEDED:
+        return killed_for, (
+            f"The container wrote more than {_mib(settings.rootfs_limit_bytes)} outside of /output: "
+            "write less, or to /output, or ask the administrator for a higher DCCF_ROOTFS_LIMIT_BYTES."
+        )
     if state.exit_code == 0:
         return None, "The container ended with exit code 0."
     if state.is_oom_killed:
@@ -61,10 +71,10 @@ def _reason(
             f"The container filled /output and ended with exit code {state.exit_code}: it may hold "
             f"{_mib(settings.output_limit_bytes)} in {settings.output_files_limit} files. What fits was kept."
         )
-    hint = ""
+    why = ""
     if state.exit_code == _FILE_TOO_LARGE:
-        hint = f" A single file may have {_mib(settings.output_limit_bytes)}."
-    return Reason.EXIT_NONZERO, f"The container ended with exit code {state.exit_code}.{hint}"
+        why = f" A single file may have {_mib(settings.output_limit_bytes)}."
+    return Reason.EXIT_NONZERO, f"The container ended with exit code {state.exit_code}.{why}"
 
 
 def _mib(size: int) -> str:

@@ -56,6 +56,7 @@ class ImageFacts:
     volumes: tuple[str, ...] = ()
     on_build: tuple[str, ...] = ()
     has_command: bool = True
+    user: str = ""
     tags: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     #: When one of its tags was set last.
@@ -104,16 +105,16 @@ class Engine:
 
     def info(self) -> dict[str, Any]:
         """Ask the daemon about itself and its machine."""
-        return self._ask("/info")
+        return self.ask("/info")
 
     def version(self) -> dict[str, Any]:
         """Ask the daemon for its version and its API's; the cheapest question, to be asked first."""
-        return self._ask("/version")
+        return self.ask("/version")
 
-    def _ask(self, path: str) -> dict[str, Any]:
-        """Ask a daemon that may be away: not with the SDK, which leaves a socket open when it is refused."""
+    def ask(self, path: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Ask for an object; also from a daemon that is away, where the SDK would leave a socket open."""
         with self.exchange(self._timeout_seconds) as exchange:
-            exchange.request("GET", path, {})
+            exchange.request("GET", path, parameters or {})
             answer = b"".join(iter(exchange.read, b""))
         try:
             return dict(json.loads(answer))
@@ -225,6 +226,7 @@ class Engine:
             volumes=tuple(config.get("Volumes") or ()),
             on_build=tuple(config.get("OnBuild") or ()),
             has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
+            user=str(config.get("User") or ""),
             tags=tuple(image.get("RepoTags") or ()),
             layers=tuple((image.get("RootFS") or {}).get("Layers") or ()),
             tagged_at=parse_time(image["Metadata"]["LastTagTime"]),

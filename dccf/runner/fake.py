@@ -71,9 +71,17 @@ class FakeRunner:
             raise AttemptFailed(reason, spec.env.get("DCCF_FAKE_BUILD_ERROR", "The script says so."))
         return f"fake:{attempt.job_id}-{attempt.fence}"
 
-    def run(self, attempt: AttemptRef, spec: JobSpec, image: str, log: LogSink, stop: StopSignal) -> Exit:
+    def run(
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        image: str,
+        log: LogSink,
+        stop: StopSignal,
+        owner: str | None = None,
+    ) -> Exit:
         """Print, sleep and end as scripted; see :meth:`dccf.runner.base.Runner.run`."""
-        del image
+        del image, owner
         self._maybe_away(spec, "run")
         self._containers[attempt] = dict(spec.env)
         started_at = datetime.now(UTC)

@@ -138,10 +138,24 @@ def _processes(runner: DockerRunner, settings: Settings) -> list[Check]:
     return [Check("process limit", passed=applied, detail=detail)]
 
 
+def _runtimes(runner: DockerRunner, settings: Settings) -> list[Check]:
+    """Try each runtime that jobs may ask for; without one of them other jobs can run all the same."""
+    checks = []
+    for name in settings.allowed_runtimes:
+        try:
+            ended, _ = _play(runner, settings, "exit 0", runtime=name)
+        except AttemptFailed as error:
+            checks.append(Check(f"runtime {name}", passed=False, detail=error.message, is_required=False))
+        else:
+            checks.append(Check(f"runtime {name}", ended.exit_code == 0, ended.message, is_required=False))
+    return checks
+
+
 _TESTS: dict[str, Callable[[DockerRunner, Settings], list[Check]]] = {
     "walls": _walls,
     "memory limit": _memory,
     "process limit": _processes,
+    "runtimes": _runtimes,
 }
 
 
@@ -149,14 +163,16 @@ def _missing(info: EngineInfo) -> list[Check]:
     return [Check("daemon's word", passed=False, detail=warning, is_required=False) for warning in info.warnings]
 
 
-def _play(runner: DockerRunner, settings: Settings, script: str) -> tuple[Exit, _Recorder]:
+def _play(
+    runner: DockerRunner, settings: Settings, script: str, runtime: str | None = None
+) -> tuple[Exit, _Recorder]:
     """Build and run a script, and leave nothing of it.
 
     Raises:
         DccfError: it could not be built or run.
     """
     attempt = AttemptRef(uuid.uuid4(), 1, settings.worker_name)
-    spec = JobSpec(memory=_MEMORY_BYTES, timeout_seconds=_SECONDS, build_timeout_seconds=_SECONDS)
+    spec = JobSpec(memory=_MEMORY_BYTES, timeout_seconds=_SECONDS, build_timeout_seconds=_SECONDS, runtime=runtime)
     recorder = _Recorder()
     dockerfile = f'FROM {settings.self_test_image}\nCOPY probe /probe.sh\nENTRYPOINT ["sh", "/probe.sh"]\n'
     files = {

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from pydantic import SecretStr
+
 from dccf.config import Settings
 from dccf.fields import MIB
 from dccf.models import JobSpec
@@ -29,6 +31,9 @@ SHM_BYTES = 64 * MIB
 TMP_BYTES = 256 * MIB
 VOLUME_BYTES = 64 * MIB
 OPEN_FILES = 4096
+#: What images with root's habits need: change owners and modes, read and write whatever owner, become another user,
+#: listen on low ports. None of them reaches beyond the container's own files and processes (capabilities(7)).
+COMPAT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "NET_BIND_SERVICE")
 LOG_FILE_BYTES = "10m"
 #: The kernel's period for CPU quotas in microseconds, and the least quota that it takes.
 _CPU_PERIOD, _CPU_QUOTA_MIN = 100_000, 1_000
@@ -74,13 +79,22 @@ def attempt_of(names: Sequence[str], labels: dict[str, str]) -> AttemptRef | Non
 
 
 def container_config(
-    attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings, volume: Mapping[str, str]
+    attempt: AttemptRef,
+    spec: JobSpec,
+    image: ImageFacts,
+    settings: Settings,
+    volume: Mapping[str, str],
+    secrets: Mapping[str, SecretStr],
 ) -> dict[str, Any]:
-    """Translate a job into the body of ``POST /containers/create``; ``volume`` says where ``/output`` lies."""
-    return {
+    """Translate a job into the body of ``POST /containers/create``.
+
+    ``volume`` says where ``/output`` lies; ``secrets`` are further environment variables.
+    """
+    environment = {**spec.env, **{name: secret.get_secret_value() for name, secret in secrets.items()}}
+    config = {
         "Image": image.id,
         "Hostname": "job",
-        "Env": [f"{name}={value}" for name, value in spec.env.items()],
+        "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": labels_of(attempt),
         "Healthcheck": {"Test": ["NONE"]},
         "AttachStdin": False,
@@ -89,6 +103,7 @@ def container_config(
         "NetworkDisabled": spec.network == "none",
         "HostConfig": _host_config(attempt, spec, image, settings, volume),
     }
+    return config | ({"User": spec.user} if spec.user else {})
 
 
 def preparation_config(attempt: AttemptRef, image: ImageFacts, volume: Mapping[str, str]) -> dict[str, Any]:
@@ -169,16 +184,17 @@ def _output_mount(attempt: AttemptRef, volume: Mapping[str, str]) -> dict[str, A
 def _host_config(
     attempt: AttemptRef, spec: JobSpec, image: ImageFacts, settings: Settings, volume: Mapping[str, str]
 ) -> dict[str, Any]:
-    fsize = settings.output_limit_bytes
-    return {
+    is_strict = spec.profile == "strict"
+    config = {
         "NetworkMode": spec.network,
         "CapDrop": ["ALL"],
+        "CapAdd": [] if is_strict else list(COMPAT_CAPABILITIES),
         "SecurityOpt": ["no-new-privileges"],
         "Privileged": False,
-        "ReadonlyRootfs": True,
+        "ReadonlyRootfs": is_strict,
         "IpcMode": "private",
         "Init": True,
-        "PidsLimit": settings.pids_limit,
+        "PidsLimit": spec.pids or settings.pids_limit,
         "Memory": spec.memory,
         # The same value means: no swap.
         "MemorySwap": spec.memory,
@@ -186,26 +202,32 @@ def _host_config(
         # A quota may exceed the machine's cores; the daemon refuses NanoCpus that do.
         "CpuPeriod": _CPU_PERIOD,
         "CpuQuota": max(_CPU_QUOTA_MIN, round(spec.cpus * _CPU_PERIOD)),
-        "ShmSize": SHM_BYTES,
-        "Ulimits": [
-            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
-            {"Name": "core", "Soft": 0, "Hard": 0},
-            {"Name": "fsize", "Soft": fsize, "Hard": fsize},
-        ],
-        "Tmpfs": _tmpfs(image.volumes),
+        "ShmSize": spec.shm,
+        "Ulimits": _ulimits(spec, settings),
+        "Tmpfs": _tmpfs(image.volumes, spec.tmp),
         "Mounts": [_output_mount(attempt, volume)],
         "LogConfig": {"Type": "local", "Config": {"max-size": LOG_FILE_BYTES, "max-file": "2"}},
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
         "PublishAllPorts": False,
     }
+    return config | ({"Runtime": spec.runtime} if spec.runtime else {})
 
 
-def _tmpfs(volumes: Sequence[str]) -> dict[str, str]:
+def _ulimits(spec: JobSpec, settings: Settings) -> list[dict[str, Any]]:
+    """Give the limits of each process. The machine would keep core dumps; no file need be larger than all output."""
+    largest = settings.output_limit_bytes
+    defaults = {"nofile": OPEN_FILES, "core": 0, "fsize": largest}
+    limits = defaults | {str(name): value for name, value in spec.ulimits.items()}
+    limits["fsize"] = min(limits["fsize"], largest)
+    return [{"Name": name, "Soft": value, "Hard": value} for name, value in limits.items()]
+
+
+def _tmpfs(volumes: Sequence[str], tmp_bytes: int = TMP_BYTES) -> dict[str, str]:
     """Give ``/tmp``, and a limited tmpfs over each of the image's volumes, which would else be unlimited on disk."""
     mounts = {
         path: f"rw,exec,nosuid,nodev,size={VOLUME_BYTES}"
         for path in volumes
         if path.rstrip("/") != OUTPUT and not path.startswith(OUTPUT + "/")
     }
-    return {**mounts, "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}"}  # noqa: S108 - in the container
+    return {**mounts, "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp_bytes}"}  # noqa: S108 - in the container

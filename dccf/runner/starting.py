@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Mapping
+
+from pydantic import SecretStr
 
 from dccf.config import Settings
 from dccf.errors import AttemptFailed, EngineUnavailable
@@ -16,7 +19,13 @@ from dccf.runner.wire import EngineFault, Refused
 
 
 def create(
-    engine: Engine, settings: Settings, store: OutputStore, attempt: AttemptRef, spec: JobSpec, image: ImageFacts
+    engine: Engine,
+    settings: Settings,
+    store: OutputStore,
+    attempt: AttemptRef,
+    spec: JobSpec,
+    image: ImageFacts,
+    secrets: Mapping[str, SecretStr],
 ) -> str:
     """Create the container with a writable ``/output``, and check that this is a folder; give its id.
 
@@ -25,7 +34,7 @@ def create(
         EngineUnavailable: the daemon or the worker's machine failed.
     """
     volume = store.prepare(attempt)
-    config = translation.container_config(attempt, spec, image, settings, volume)
+    config = translation.container_config(attempt, spec, image, settings, volume, secrets)
     name = translation.name_of(attempt)
     try:
         if store.kind == "archive":

@@ -1,14 +1,17 @@
-"""Watches one running container: its end, its time limit, its log limit, and whether it is told to stop."""
+"""Watches one running container: its end, its limits of time, log and disk, and whether it is told to stop."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dccf.errors import DccfError, EngineUnavailable
 from dccf.models import Reason, StopCause
 from dccf.runner.base import StopSignal
+from dccf.runner.diskguard import DiskGuard
 from dccf.runner.engine import Engine
 from dccf.runner.wire import Refused
 
@@ -65,17 +68,28 @@ def watch(
     stop: StopSignal,
     log_limit_exceeded: threading.Event,
     timeout_seconds: float,
+    disk_limit_bytes: int | None = None,
 ) -> Verdict:
     """Wait for the end of a started container, and kill it when it has to end. It is dead on return.
+
+    ``disk_limit_bytes`` is the most that it may write to its own file system; ``None`` where it can write nothing.
 
     Raises:
         EngineUnavailable: the daemon went away, or the container does not die.
     """
     waiter = Waiter(engine, container)
     deadline = time.monotonic() + timeout_seconds
+    exceeded = {Reason.LOG_LIMIT_EXCEEDED: log_limit_exceeded}
     verdict = Verdict()
-    while verdict == Verdict() and not waiter.ended.wait(min(POLL_SECONDS, max(0.001, deadline - time.monotonic()))):
-        verdict = _verdict(stop, log_limit_exceeded, deadline)
+    with contextlib.ExitStack() as guards:
+        if disk_limit_bytes is not None:
+            guard = DiskGuard(engine, container, disk_limit_bytes)
+            guards.callback(guard.close)
+            exceeded[Reason.DISK_LIMIT_EXCEEDED] = guard.exceeded
+        while verdict == Verdict() and not waiter.ended.wait(
+            min(POLL_SECONDS, max(0.001, deadline - time.monotonic()))
+        ):
+            verdict = _verdict(stop, exceeded, deadline)
     if verdict != Verdict():
         engine.kill(container)
         if not waiter.ended.wait(KILL_SECONDS):
@@ -84,12 +98,13 @@ def watch(
     return verdict
 
 
-def _verdict(stop: StopSignal, log_limit_exceeded: threading.Event, deadline: float) -> Verdict:
+def _verdict(stop: StopSignal, exceeded: Mapping[Reason, threading.Event], deadline: float) -> Verdict:
     cause = stop.cause()
     if cause is not None:
         return Verdict(stopped=cause)
-    if log_limit_exceeded.is_set():
-        return Verdict(reason=Reason.LOG_LIMIT_EXCEEDED)
+    for reason, event in exceeded.items():
+        if event.is_set():
+            return Verdict(reason=reason)
     if time.monotonic() >= deadline:
         return Verdict(reason=Reason.TIMED_OUT)
     return Verdict()

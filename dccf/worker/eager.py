@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from dccf import errors
+from dccf.celery_app.options import DEFAULT_OWNER
 from dccf.config import Settings
 from dccf.lifecycle.ids import new_job_id
 from dccf.lifecycle.intake import check_path
@@ -45,8 +46,8 @@ def run(call: Mapping[str, Any], app: Any) -> dict[str, Any]:
     settings: Settings = app.settings
     options = dict(call)
     files: dict[str, bytes] = options.pop("files", {})
-    for name in ("owner", "idempotency_key"):
-        options.pop(name, None)
+    options.pop("idempotency_key", None)
+    owner = str(options.pop("owner", DEFAULT_OWNER))
     spec = JobSpec.model_validate(options)
     runner = make_runner(settings, settings.eager_runner)
     job_id = new_job_id()
@@ -54,7 +55,7 @@ def run(call: Mapping[str, Any], app: Any) -> dict[str, Any]:
     log = _Log()
     try:
         image = runner.build(attempt, spec, _context(files), log, _NeverStop())
-        ended = runner.run(attempt, spec, image, log, _NeverStop())
+        ended = runner.run(attempt, spec, image, log, _NeverStop(), owner)
         artifacts = [
             {"path": file.path, "size": sum(len(piece) for piece in file.chunks), "mode": file.mode}
             for file in runner.collect(attempt, spec)

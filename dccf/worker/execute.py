@@ -73,7 +73,7 @@ class Execution:
         try:
             image = self.runner.build(self.ref, self.job.spec, self._context(), log_writer, self.stop, self.job.owner)
             self._advance(JobState.RUNNING, f"runs on worker {self.lease.worker}")
-            ended = self.runner.run(self.ref, self.job.spec, image, log_writer, self.stop)
+            ended = self.runner.run(self.ref, self.job.spec, image, log_writer, self.stop, self.job.owner)
             self._note_warnings(ended)
             self._advance(JobState.COLLECTING, f"{ended.message.removesuffix('.')}; storing what it wrote to /output")
             return self._collect(ended)

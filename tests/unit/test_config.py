@@ -51,7 +51,9 @@ def render_default(field: str, info: FieldInfo) -> str:
         case bool():
             return f"`{str(default).lower()}`"
         case tuple():
-            return f"`{','.join(default)}`"
+            return f"`{','.join(default)}`" if default else "none"
+        case dict():
+            return f"`{','.join(f'{name}={value}' for name, value in default.items())}`"
         case int() if is_size:
             return f"`{write_size(default)}`"
         case _:

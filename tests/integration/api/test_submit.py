@@ -28,6 +28,27 @@ def test_a_submitted_job_is_accepted_and_found_at_its_location(ada: Asker) -> No
     assert found.json["spec"]["memory"] == 64 << 20
 
 
+def test_how_a_job_is_run_is_taken_as_asked(api_settings: Settings, database: Database) -> None:
+    allowed = {"allowed_profiles": ("strict", "compat"), "allowed_runtimes": ("runsc",)}
+    app = create_app(api_settings.model_copy(update=allowed), database)
+    spec = {
+        "profile": "compat",
+        "user": "1000:users",
+        "runtime": "runsc",
+        "pids": 99,
+        "tmp": "1m",
+        "shm": 1 << 16,
+        "ulimits": {"nofile": 5000},
+        "secrets": {"TOKEN": "registry-token"},
+    }
+    response = Asker(app.test_client(), ADMIN_TOKEN).submit(spec=spec)
+    close_app(app)
+
+    assert response.status_code == 202, response.text
+    found = response.json["spec"]
+    assert {name: found[name] for name in spec} == spec | {"tmp": 1 << 20}
+
+
 def test_uploaded_files_keep_their_folders_and_contents(ada: Asker, database: Database) -> None:
     job_id = ada.submit_id(files=[("a/b/c.bin", b"\0\r\n--x\r\n" * 99), ("Ünï cödé.txt", b"x"), ("empty", b"")])
 
@@ -119,6 +140,18 @@ def test_an_empty_upload_is_told_that_there_is_no_dockerfile(ada: Asker) -> None
         ({"env": {"A-B": "x"}}, "#/env", "no name for an environment variable"),
         ({"network": "bridge"}, "#/network", "switched off"),
         ({"run_after": "2030-01-01T00:00:00"}, "#/run_after", "no zone"),
+        ({"profile": "compat"}, "#/profile", "'compat' is not allowed here; use strict, or ask"),
+        ({"profile": "root"}, "#/profile", "'strict' or 'compat'"),
+        ({"runtime": "runsc"}, "#/runtime", "DCCF_ALLOWED_RUNTIMES"),
+        ({"runtime": "../x"}, "#/runtime", "pattern"),
+        ({"user": "a b"}, "#/user", "pattern"),
+        ({"pids": 1000}, "#/pids", "more than the 256 of DCCF_PIDS_LIMIT"),
+        ({"tmp": 0}, "#/tmp", "greater than or equal to 65536"),
+        ({"ulimits": {"nofile": 1 << 20}}, "#/ulimits/nofile", "more than the 65536"),
+        ({"ulimits": {"core": 1}}, "#/ulimits/core/[key]", "'cpu', 'data'"),
+        ({"secrets": {"A": "../other/token"}}, "#/secrets/A", "pattern"),
+        ({"secrets": {"A-B": "x"}}, "#/secrets", "no name for an environment variable"),
+        ({"secrets": {"A": "x"}, "env": {"A": "y"}}, "#/secrets", "A is in env as well"),
         ("[1]", "#", "JSON object"),
         ("{", "#", "no JSON"),
     ],

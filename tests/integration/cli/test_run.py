@@ -48,6 +48,17 @@ def test_the_exit_code_is_the_containers(cli: Cli, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("worker")
+def test_how_the_job_is_run_is_said_by_options(cli: Cli, folder: Path) -> None:
+    options = "--user 1000:users --pids 99 --tmp 1m --shm 64k --ulimit nofile=5000 --ulimit stack=1000000"
+    done = cli("run", str(folder), "--json", *options.split(), "--secret", "TOKEN=registry-token")
+
+    assert done.returncode == 0, done.stderr
+    spec = json.loads(done.stdout)["job"]["spec"]
+    assert (spec["user"], spec["pids"], spec["tmp"], spec["shm"]) == ("1000:users", 99, 1 << 20, 1 << 16)
+    assert (spec["ulimits"], spec["secrets"]) == ({"nofile": 5000, "stack": 1_000_000}, {"TOKEN": "registry-token"})
+
+
+@pytest.mark.usefixtures("worker")
 def test_with_json_stdout_is_one_object(cli: Cli, folder: Path) -> None:
     done = cli("run", str(folder), "--json", "--label", "a=b", "--memory", "64m")
 
@@ -124,6 +135,9 @@ def _bundle(cli: Cli, job_id: str) -> str:
         (["job", "--bogus"], "No such option"),
         (["job", "-e", "NOVALUE"], "is not KEY=VALUE"),
         (["job", "--memory", "lots"], "memory: 'lots' is not a size"),
+        (["job", "--profile", "compat"], "profile: 'compat' is not allowed here"),
+        (["job", "--ulimit", "nofile"], "'nofile' is not KEY=VALUE"),
+        (["job", "--runtime", "runsc"], "runtime: 'runsc' is not allowed here"),
         (["job", "--timeout", "-1"], "timeout_seconds: Input should be greater than 0"),
         (["job", "-f", "missing.txt"], "there is no file or folder 'missing.txt'"),
     ],

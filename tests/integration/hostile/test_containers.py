@@ -80,6 +80,30 @@ def test_capabilities_and_privileges_are_gone(play: MakePlay) -> None:
     assert fields[b"Seccomp"] == b"2"
 
 
+def test_compat_gives_six_capabilities_and_no_way_to_the_machine(play: MakePlay) -> None:
+    attempt = play({"allowed_profiles": ("compat",)}, profile="compat", user="0:0")
+
+    attempt.build_and_run(
+        "FROM busybox\nCMD grep -E 'Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp:' /proc/self/status; mkdir /m;"
+        "for attack in 'mknod /disk b 8 0' 'mknod /mem c 1 1' 'mknod /output/disk b 7 0' 'mount -t tmpfs none /m'"
+        " 'mount -t proc none /m' 'mount --bind /proc /m' 'mount -o remount,rw /proc/sys' 'unshare -m true'"
+        " 'unshare -U true' 'chroot /bin /bin/true' 'hostname other' 'swapoff -a' 'losetup /dev/loop0 /bin/busybox'"
+        " 'insmod /bin/busybox' 'nsenter -t 1 -n true' 'nice -n -5 true' 'renice -5 1'"
+        " 'tee /proc/sysrq-trigger' 'tee /proc/sys/kernel/hostname' 'tee /sys/fs/cgroup/memory/cgroup.procs';"
+        " do echo x | timeout 5 $attack >/dev/null 2>&1 && echo worked: $attack; done;"
+        "find /dev ! -type d ! -type l | sort"
+    )
+
+    lines = attempt.sink.data(Stream.STDOUT).splitlines()
+    fields = dict(line.split(b":\t") for line in lines[:5])
+    # CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, SETGID 6, SETUID 7, NET_BIND_SERVICE 10 (linux/capability.h)
+    assert {int(fields[name], 16) for name in (b"CapPrm", b"CapEff", b"CapBnd")} == {0b100_1100_1011}
+    assert (fields[b"NoNewPrivs"], fields[b"Seccomp"]) == (b"1", b"2")
+    assert [line for line in lines if line.startswith(b"worked")] == []
+    devices = {b"full", b"null", b"pts/ptmx", b"random", b"tty", b"urandom", b"zero"}
+    assert {line.removeprefix(b"/dev/") for line in lines[5:] if line.startswith(b"/dev/")} <= devices
+
+
 def test_the_environment_holds_the_jobs_own_variables_only(play: MakePlay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_WORKER", "x")
     attempt = play(env={"MINE": "a\nb=c"})

@@ -56,6 +56,17 @@ def test_a_result_is_a_view_of_the_job(job_of: JobOf) -> None:
         assert [file.path for file in bundles.get_files(tx, job.bundle_id)] == ["Dockerfile", "b.txt", "data/a.txt"]
 
 
+def test_how_a_job_is_run_is_said_by_keywords(job_of: JobOf) -> None:
+    asked: dict[str, Any] = {"user": "1000", "pids": 99, "ulimits": {"nofile": 5000}, "secrets": {"TOKEN": "token"}}
+    result = run_dockerfile.delay(dockerfile="FROM busybox\n", tmp="1m", owner="ada", **asked)
+    result.get(timeout=PATIENCE)
+
+    spec = job_of(result.id).spec.model_dump()
+    assert {name: spec[name] for name in (*asked, "tmp")} == {**asked, "tmp": 1 << 20}
+    with pytest.raises(errors.InvalidRequest, match="profile: 'compat' is not allowed here"):
+        run_dockerfile.delay(dockerfile="FROM busybox\n", profile="compat")
+
+
 def test_files_may_be_a_folder(tmp_path: Path, job_of: JobOf) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "Dockerfile").write_text("FROM busybox\n")

@@ -1,4 +1,4 @@
-"""A job whose message is a real hint."""
+"""A job whose message is a real hint, and the private Docker daemon of :mod:`tests.fixtures_docker`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from dccf.lifecycle.submit import submit
 from dccf.models import JobSpec
 from dccf.store.database import Database
 from dccf.store.jobs import NewJob
+from tests.fixtures_docker import docker_daemon, docker_url
+
+__all__ = ["docker_daemon", "docker_url"]
 
 
 @pytest.fixture

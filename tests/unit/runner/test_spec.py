@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from dccf.models import JobSpec
 from dccf.runner import spec as translation
@@ -23,10 +24,13 @@ LABELS = {
 }
 
 
-def config(spec: JobSpec | None = None, image: ImageFacts | None = None) -> dict[str, Any]:
+def config(
+    spec: JobSpec | None = None, image: ImageFacts | None = None, secrets: dict[str, SecretStr] | None = None
+) -> dict[str, Any]:
     """Translate with defaults for what a test does not care about."""
     settings = runner_settings(output_limit_bytes=8 << 20, pids_limit=99)
-    return translation.container_config(ATTEMPT, spec or JobSpec(), image or ImageFacts("sha256:x", 1), settings, {})
+    facts = image or ImageFacts("sha256:x", 1)
+    return translation.container_config(ATTEMPT, spec or JobSpec(), facts, settings, {}, secrets or {})
 
 
 def test_the_whole_configuration() -> None:
@@ -45,6 +49,7 @@ def test_the_whole_configuration() -> None:
         "HostConfig": {
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
+            "CapAdd": [],
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
             "ReadonlyRootfs": True,
