@@ -102,7 +102,14 @@ class DockerRunner:
         checked = self._check_dockerfile(files, capabilities)
         for note in checked.notes:
             log.write(Stream.BUILD_STDERR, f"{note}\n".encode())
-        bases = images.ensure(self._engine, checked.images, log, stop, self._settings.pull_timeout_seconds)
+        bases = images.ensure(
+            self._engine,
+            checked.images,
+            log,
+            stop,
+            self._settings.pull_timeout_seconds,
+            self._settings.registry_auth_file,
+        )
         for line, name, facts in bases:
             policy.check_triggers(name, line, facts.on_build)
         sent = [file for file in files.values() if not ignored.ignores(file.path)]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import Reason, Stream
+from dccf.runner import registry
 from dccf.runner.base import LogSink, StopSignal
 from dccf.runner.engine import Engine, ImageFacts
 from dccf.runner.references import normalised
@@ -23,9 +25,16 @@ _CUT_SECONDS = 30.0
 
 
 def ensure(
-    engine: Engine, images: Iterable[tuple[int, str]], log: LogSink, stop: StopSignal, timeout_seconds: float
+    engine: Engine,
+    images: Iterable[tuple[int, str]],
+    log: LogSink,
+    stop: StopSignal,
+    timeout_seconds: float,
+    auth_file: Path | None = None,
 ) -> list[tuple[int, str, ImageFacts]]:
     """Pull those of the images that are not here, and describe all of them.
+
+    ``auth_file`` has the passwords of registries; see :mod:`dccf.runner.registry`.
 
     Raises:
         AttemptFailed: ``image_not_found``, ``pull_failed``, ``pull_timed_out``.
@@ -36,7 +45,7 @@ def ensure(
         facts = engine.image(name)
         if facts is None:
             log.write(Stream.BUILD_STDOUT, f"pulling {normalised(name)}\n".encode())
-            _Pull(engine, line, name).run(stop, timeout_seconds)
+            _Pull(engine, line, name, _auth(auth_file, line, name)).run(stop, timeout_seconds)
             facts = engine.image(name)
         if facts is None:
             raise AttemptFailed(Reason.PULL_FAILED, f"line {line}: the image {name} was pulled and is not here.")
@@ -44,13 +53,24 @@ def ensure(
     return found
 
 
+def _auth(auth_file: Path | None, line: int, name: str) -> dict[str, str]:
+    try:
+        return registry.header_for(auth_file, normalised(name))
+    except registry.UnusableAuthFile as error:
+        raise AttemptFailed(
+            Reason.PULL_FAILED,
+            f"line {line}: the image {name} cannot be pulled: DCCF_REGISTRY_AUTH_FILE is not as it must be: {error}.",
+        ) from error
+
+
 class _Pull:
     """One pull in a thread of its own, which can be cut off at any time."""
 
-    def __init__(self, engine: Engine, line: int, name: str) -> None:
+    def __init__(self, engine: Engine, line: int, name: str, auth: Mapping[str, str]) -> None:
         self._exchange = engine.exchange()
         self._line = line
         self._name = name
+        self._auth = auth
         self._error: EngineUnavailable | Refused | None = None
         self._in_stream = ""
         self._ended = threading.Event()
@@ -79,27 +99,30 @@ class _Pull:
         know; 500 when it does not reach the registry; and once it has begun to answer, no status at all.
         """
         where = f"line {self._line}: the image {self._name}"
+        who = f"{'with the' if self._auth else 'without a'} password for {registry.host_of(normalised(self._name))}"
         if isinstance(self._error, Refused):
             if self._error.status in {400, 404}:
                 raise AttemptFailed(
-                    Reason.IMAGE_NOT_FOUND, f"{where} does not exist: {self._error.message}"
+                    Reason.IMAGE_NOT_FOUND, f"{where} does not exist (asked {who}): {self._error.message}"
                 ) from self._error
             raise AttemptFailed(
-                Reason.PULL_FAILED, f"{where} cannot be pulled: {self._error.message}"
+                Reason.PULL_FAILED, f"{where} cannot be pulled {who}: {self._error.message}"
             ) from self._error
         if isinstance(self._error, EngineFault):
-            raise AttemptFailed(Reason.PULL_FAILED, f"{where} cannot be pulled: {self._error}") from self._error
+            raise AttemptFailed(Reason.PULL_FAILED, f"{where} cannot be pulled {who}: {self._error}") from self._error
         if self._error is not None:
             raise self._error
         if self._in_stream:
-            raise AttemptFailed(Reason.PULL_FAILED, f"{where} cannot be pulled: {self._in_stream}")
+            raise AttemptFailed(Reason.PULL_FAILED, f"{where} cannot be pulled {who}: {self._in_stream}")
 
     def _pull(self) -> None:
         name, at, digest = normalised(self._name).partition("@")
         repository, _, tag = (name, "", digest) if at else name.rpartition(":")
         try:
             with self._exchange:
-                self._exchange.request("POST", "/images/create", {"fromImage": repository, "tag": tag})
+                self._exchange.request(
+                    "POST", "/images/create", {"fromImage": repository, "tag": tag}, headers=self._auth
+                )
                 last = b""
                 while data := self._exchange.read():
                     *_, last = (last + data).rstrip(b"\r\n").split(b"\n")
