@@ -67,17 +67,26 @@ def starts() -> dict[str, float]:
 
 
 def drain(seconds: list[float], *, queues: int, workers: int, **options: int) -> tuple[float, float]:
-    """Queue tasks and start workers; return tasks published a second, and seconds from first start to last end."""
+    """Fill queues and let workers at them; return tasks published a second, and seconds from first start to last end.
+
+    The workers wait on a queue of their own until all of them answer: one that is still starting would leave its
+    share to the others.
+    """
     counts().delete("done", "first", "last")
     names = new_queues(queues)
-    began = time.time()
-    for index, each in enumerate(seconds):
-        app.send_task("step", (each,), queue=names[index % queues])
-    published = len(seconds) / (time.time() - began)
     with ExitStack() as stack:
         for _ in range(workers):
-            stack.enter_context(worker(names, **options))
+            stack.enter_context(worker(new_queues(1), **options))
         deadline = time.time() + 180
+        while len(app.control.ping(timeout=1, limit=workers)) < workers:
+            if time.time() > deadline:
+                raise TimeoutError("the workers did not answer")
+        began = time.time()
+        for index, each in enumerate(seconds):
+            app.send_task("step", (each,), queue=names[index % queues])
+        published = len(seconds) / (time.time() - began)
+        for name in names:
+            app.control.add_consumer(name)
         while int(counts().get("done") or 0) < len(seconds):
             if time.time() > deadline:
                 raise TimeoutError(f"{counts().get('done')} of {len(seconds)} tasks ran")

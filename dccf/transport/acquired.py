@@ -33,6 +33,8 @@ class Record:
     counted: int
     consumer: "Holder"
     acquired_at: float
+    #: When it was handed on; 0 until then.
+    delivered_at: float = 0.0
     state: State = State.HELD
     #: It was finished for the broker when it was handed on, so only a copy brings it back.
     finished_by_delivery: bool = False

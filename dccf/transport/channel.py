@@ -1,20 +1,18 @@
 """A kombu channel: declares, publishes, and delivers what its consumers acquired."""
 
-import collections
 import logging
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
-from kombu.exceptions import ChannelError, KombuError
+from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 
-from dccf.transport import exchanges, readahead
-from dccf.transport.acquired import Record, State
+from dccf.transport import exchanges
+from dccf.transport.acquired import Record
 from dccf.transport.client import Client
-from dccf.transport.consumer import ShareConsumer
 from dccf.transport.inbox import PrivateQueue
+from dccf.transport.intake import Intake
 from dccf.transport.options import Settle
 from dccf.transport.protocol import Acknowledgement
 from dccf.transport.qos import QoS
@@ -26,12 +24,9 @@ from dccf.transport.records import (
     decode_message,
     encode_message,
 )
-from dccf.transport.returns import Returns
-from dccf.transport.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
-_LEAVE_SECONDS = 5.0
 #: kombu is typed in parts only.
 _Base: Any = virtual.Channel
 
@@ -52,15 +47,11 @@ class Channel(_Base):
         self._pid = os.getpid()
         #: kombu takes the connection away when it closes a channel; records still have to be settled then.
         self._transport = connection
-        self._options = connection.settings.options
-        self._share_consumers: dict[str, ShareConsumer] = {}
-        self._upkeep: dict[str, Upkeep] = {}
         self._handlers: dict[str, Callable[[Any], Any]] = {}
         self._without_ack: set[str] = set()
         #: Private queues that this channel consumes; they die with it.
         self._private: dict[str, PrivateQueue] = {}
-        self._arrivals: collections.deque[Record] = collections.deque()
-        self.returns = Returns(lambda: self._client)
+        self.intake = Intake(connection.settings, lambda: self._client, lambda: self.qos, connection.wake_up)
 
     # Declaring -----------------------------------------------------------------------------------------------
 
@@ -86,7 +77,7 @@ class Channel(_Base):
 
     def _delete(self, queue: str, *args: Any, **_: Any) -> None:  # noqa: ARG002 - kombu's signature
         self._drop_subscriptions(queue)
-        if queue in self._transport.private_queues and queue not in self._share_consumers:
+        if queue in self._transport.private_queues and queue not in self.intake.consumers:
             return
         self._client.admin.delete_queue(self._client.settings.names.queue_topic(queue))
 
@@ -171,31 +162,7 @@ class Channel(_Base):
             self._private[queue] = private
             self._transport.wake_up.signal()
         else:
-            self._consume_records(queue)
-
-    def _consume_records(self, queue: str) -> None:
-        consumer = self._share_consumers.get(queue)
-        if consumer is not None:
-            consumer.paused = False
-            consumer.wake()
-            return
-        topic = self._client.ensure_queue(queue)
-        options = self._options.queue(queue)
-        self._client.admin.configure_group(
-            topic,
-            {
-                # A task that was sent before the first worker joined must be seen, too.
-                "share.auto.offset.reset": "earliest",
-                "share.record.lock.duration.ms": str(options.lock_duration_ms),
-                "share.delivery.count.limit": str(options.delivery_count_limit),
-                "share.partition.max.record.locks": str(options.max_record_locks),
-                "share.assignment.interval.ms": "0",
-            },
-        )
-        consumer = ShareConsumer(self._client.settings, queue, topic, options, self)
-        self._upkeep[queue] = Upkeep(lambda: self._client.admin, consumer)
-        self._share_consumers[queue] = consumer
-        consumer.start()
+            self.intake.consume(queue)
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """Stop to deliver the messages of a queue; what was not delivered yet is given back."""
@@ -204,15 +171,12 @@ class Channel(_Base):
         if queue is None:
             return
         self._handlers.pop(queue, None)
-        consumer = self._share_consumers.get(queue)
-        if consumer is not None:
-            consumer.paused = True
-            self._give_back_arrivals(lambda record: record.consumer is consumer)
+        self.intake.pause(queue)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
         """Set how many messages the consumer may have."""
         super().basic_qos(prefetch_size, prefetch_count, apply_global)
-        self.slot_is_free()
+        self.intake.slot_is_free()
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:  # noqa: ARG002 - kombu's signature
         raise ChannelError("basic_get is not supported on Kafka: a member joins a share group to consume")
@@ -224,12 +188,8 @@ class Channel(_Base):
             if private.waiting and handler is not None:
                 handler(self._payload(private.waiting.popleft(), {}))
                 return True
-        while self._arrivals and self.qos.can_consume():
-            try:
-                record = self._arrivals.popleft()
-            except IndexError:
-                return False
-            if record.state is State.HELD and self._deliver_record(record):
+        while (record := self.intake.next_record()) is not None:
+            if self._deliver_record(record):
                 return True
         return False
 
@@ -237,13 +197,13 @@ class Channel(_Base):
         queue = record.consumer.queue
         handler = self._handlers.get(queue)
         if handler is None:
-            self.returns.give_back(record)
+            self.intake.returns.give_back(record)
             return False
         try:
             payload = self._payload(record.value, {"redelivered": record.deliveries > 1})
         except ValueError:
             logger.exception("queue %s: offset %d holds no message", queue, record.position.offset)
-            self.returns.put_aside(record)
+            self.intake.returns.put_aside(record)
             return False
         if record.deliveries > 1:
             payload["headers"][DELIVERY_COUNT] = record.deliveries - 1
@@ -263,61 +223,6 @@ class Channel(_Base):
         properties.setdefault("delivery_info", {}).update(info)
         return payload
 
-    # Settling ------------------------------------------------------------------------------------------------
-
-    def slot_is_free(self) -> None:
-        """Let consumers acquire, and the loop deliver, what waited for a slot."""
-        for consumer in list(self._share_consumers.values()):
-            consumer.wake()
-        if self._arrivals:
-            self._transport.wake_up.signal()
-
-    def _give_back_arrivals(self, which: Callable[[Record], bool]) -> None:
-        for record in list(self._arrivals):
-            if which(record):
-                try:
-                    self._arrivals.remove(record)
-                except ValueError:
-                    continue
-                self.returns.give_back(record)
-
-    # What a consumer asks, on its own thread -----------------------------------------------------------------
-
-    def wanted(self, consumer: ShareConsumer) -> int:
-        """Return how many records a queue may acquire now."""
-        qos = self.qos
-        ahead = readahead.ahead(
-            average_seconds=qos.hold_time.seconds,
-            oldest_seconds=qos.oldest_seconds(),
-            below_ms=self._options.read_ahead_below_ms,
-            most=consumer.options.read_ahead,
-        )
-        return readahead.wanted(
-            prefetch=qos.prefetch_count,
-            in_use=qos.in_use + len(self._arrivals),
-            ahead=ahead,
-            queues=sum(not other.paused for other in list(self._share_consumers.values())),
-            unlimited=self._options.unlimited_batch,
-        )
-
-    def received(self, records: list[Record]) -> None:
-        """Take acquired records: most are for the consumer, some have been delivered too often."""
-        self._arrivals.extend(record for record in records if not self.returns.keep_below_limit(record))
-        self._transport.wake_up.signal()
-
-    def tick(self, consumer: ShareConsumer) -> None:
-        """Write copies, give back what waited too long for a slot, and look after the queue."""
-        try:
-            self.returns.write()
-        except KombuError as error:
-            logger.warning("queue %s: a message could not be republished, again soon: %r", consumer.queue, error)
-        if self._arrivals and not self.qos.can_consume():
-            late = time.monotonic() - self._options.give_back_after_ms / 1000
-            self._give_back_arrivals(lambda record: record.consumer is consumer and record.acquired_at < late)
-        upkeep = self._upkeep.get(consumer.queue)
-        if upkeep is not None:
-            upkeep.run_if_due()
-
     # Closing -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -325,19 +230,14 @@ class Channel(_Base):
         if self.closed:
             return
         mine = self._pid == os.getpid()
-        private = {queue for queue in self._share_consumers if queue in self._transport.private_queues}
-        client = self._client if mine and (self._share_consumers or self._private) else None
+        private = {queue for queue in self.intake.consumers if queue in self._transport.private_queues}
+        client = self._client if mine and (self.intake.consumers or self._private) else None
         super().close()
         if client is None:
             return
         for queue in list(self._private):
             self._drop_subscriptions(queue)
-        self._give_back_arrivals(lambda _: True)
-        self.returns.finish()
-        for consumer in self._share_consumers.values():
-            consumer.close()
-        for consumer in self._share_consumers.values():
-            consumer.join(_LEAVE_SECONDS)
+        self.intake.close()
         for queue in private:
             client.admin.delete_queue(client.settings.names.queue_topic(queue))
 

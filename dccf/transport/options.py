@@ -59,13 +59,13 @@ TABLE: tuple[Option, ...] = (
         "Deliveries the broker counts before a record is republished; 3 to 10.",
     ),
     Option("max_record_locks", int, 4_000, True, "Records in flight per partition; 100 to 4,000."),
-    Option("read_ahead", int, 8, True, "Records acquired beyond the free slots while tasks are short; 0 is none."),
+    Option("read_ahead", int, 64, True, "Most records acquired beyond the free slots; 0 is none."),
     Option(
-        "read_ahead_below_ms",
+        "read_ahead_ms",
         int,
         50,
         False,
-        "Tasks are short while acquire to acknowledge takes less, on average.",
+        "Only as many are read ahead as will have begun in this time; a task that takes longer returns them.",
     ),
     Option("unlimited_batch", int, 100, False, "Records per fetch when the consumer sets no prefetch limit."),
     Option(
@@ -167,7 +167,7 @@ class Options:
     """The options of one connection, checked."""
 
     client_id: str
-    read_ahead_below_ms: int
+    read_ahead_ms: int
     unlimited_batch: int
     give_back_after_ms: int
     fetch_wait_ms: int

@@ -31,12 +31,14 @@ class QoS(virtual.QoS):
 
     def track(self, delivery_tag: str, record: Record) -> None:
         """Remember the record behind a message that is about to be delivered."""
+        record.delivered_at = time.monotonic()
         self._records[delivery_tag] = record
 
     def oldest_seconds(self) -> float:
-        """Return how long ago the oldest unacknowledged record was acquired."""
-        acquired = [record.acquired_at for record in list(self._records.values())]
-        return time.monotonic() - min(acquired) if acquired else 0.0
+        """Return how long ago the oldest unacknowledged message was delivered."""
+        # In the order of delivery.
+        oldest = next(iter(list(self._records.values())), None)
+        return time.monotonic() - oldest.delivered_at if oldest is not None else 0.0
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Count a message that is delivered."""
@@ -46,7 +48,7 @@ class QoS(virtual.QoS):
         """Finish a message."""
         record = self._forget(delivery_tag)
         if record is not None:
-            self.hold_time.add(time.monotonic() - record.acquired_at)
+            self.hold_time.add(time.monotonic() - record.delivered_at)
             record.consumer.settle(record, Acknowledgement.ACCEPT)
         self._slot_is_free()
 
@@ -55,9 +57,9 @@ class QoS(virtual.QoS):
         record = self._forget(delivery_tag)
         if record is not None:
             if requeue:
-                self.channel.returns.give_back(record)
+                self.channel.intake.returns.give_back(record)
             else:
-                self.channel.returns.put_aside(record)
+                self.channel.intake.returns.put_aside(record)
         self._slot_is_free()
 
     def restore_unacked(self) -> list[Any]:
@@ -65,7 +67,7 @@ class QoS(virtual.QoS):
         for tag in list(self._delivered):
             record = self._forget(tag)
             if record is not None:
-                self.channel.returns.give_back(record)
+                self.channel.intake.returns.give_back(record)
         return []
 
     def _forget(self, delivery_tag: str) -> Record | None:
@@ -75,4 +77,4 @@ class QoS(virtual.QoS):
 
     def _slot_is_free(self) -> None:
         if self._pid == os.getpid():
-            self.channel.slot_is_free()
+            self.channel.intake.slot_is_free()

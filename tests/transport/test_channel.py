@@ -132,6 +132,29 @@ def test_prefetch_is_a_limit(connection: Any) -> None:
     assert len(collector.collect(3)) == 3
 
 
+def test_what_was_read_ahead_goes_to_others_when_a_task_gets_long(kafka: KafkaCluster) -> None:
+    # Waiting for a slot alone would keep the messages for a minute, which is longer than the other one waits.
+    with connected(kafka.bootstrap_servers, read_ahead_ms=500, give_back_after_ms=60_000) as connection:
+        queue = work_queue(unique("mixed"))
+        publish(connection, queue, *range(40))
+        first = Collector(connection, queue, prefetch=1)
+        for turn in range(40):
+            first.collect(turn + 1)[-1].ack()
+        publish(connection, queue, *range(40, 60))
+        acquired = first.channel.intake.consumers[queue.name].counts
+        wait_until(lambda: acquired.acquired > 41)
+        long = first.collect(41)[-1]
+
+        other = Collector(connection, queue, prefetch=1)
+        for turn in range(19):
+            other.collect(turn + 1)[-1].ack()
+
+        assert len(first.messages) == 41, "its slot is taken"
+        assert {message.payload for message in other.messages} == set(range(40, 60)) - {long.payload}
+        long.ack()
+        wait_until(lambda: connection.default_channel._size(queue.name) == 0)
+
+
 def test_settled_by_delivery_a_message_is_finished_when_handed_over(kafka: KafkaCluster) -> None:
     name = unique("hint")
     with connected(kafka.bootstrap_servers, queues={name: {"settle": "delivery"}}) as connection:

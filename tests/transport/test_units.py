@@ -140,25 +140,52 @@ def test_the_last_word_about_a_record_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefetch", "in_use", "ahead", "queues", "expected"),
+    ("prefetch", "in_use", "waiting", "ahead", "queues", "expected"),
     [
-        (4, 0, 0, 1, 4),
-        (4, 4, 0, 1, 0),
-        (4, 3, 0, 3, 1),
-        (2, 0, 0, 4, 1),
-        (1, 1, 8, 1, 8),
-        (0, 0, 0, 1, 100),
-        (0, 100, 0, 1, 0),
+        (4, 0, 0, 0, 1, 4),
+        (4, 4, 0, 0, 1, 0),
+        (4, 3, 0, 0, 3, 1),
+        (4, 2, 1, 0, 1, 1),
+        (2, 0, 0, 0, 4, 1),
+        (1, 1, 0, 8, 1, 8),
+        (1, 1, 4, 8, 1, 4),
+        (1, 1, 5, 8, 1, 0),
+        (1, 0, 2, 1, 1, 0),
+        (0, 0, 0, 0, 1, 100),
+        (0, 60, 40, 0, 1, 0),
     ],
 )
-def test_how_many_records_are_asked_for(prefetch: int, in_use: int, ahead: int, queues: int, expected: int) -> None:
-    assert readahead.wanted(prefetch=prefetch, in_use=in_use, ahead=ahead, queues=queues, unlimited=100) == expected
+def test_how_many_records_are_asked_for(
+    prefetch: int, in_use: int, waiting: int, ahead: int, queues: int, expected: int
+) -> None:
+    assert expected == readahead.wanted(
+        prefetch=prefetch, in_use=in_use, waiting=waiting, ahead=ahead, queues=queues, unlimited=100
+    )
 
 
-def test_read_ahead_ends_with_the_first_long_task() -> None:
-    assert readahead.ahead(average_seconds=0.01, oldest_seconds=0.01, below_ms=50, most=8) == 8
-    assert readahead.ahead(average_seconds=0.01, oldest_seconds=0.06, below_ms=50, most=8) == 0
-    assert readahead.ahead(average_seconds=0.06, oldest_seconds=0, below_ms=50, most=8) == 0
+@pytest.mark.parametrize(
+    ("prefetch", "average_seconds", "expected"), [(8, 0.004, 64), (4, 0.04, 5), (1, 0.04, 1), (1, 0.06, 0), (0, 1, 0)]
+)
+def test_only_what_will_have_begun_soon_is_read_ahead(prefetch: int, average_seconds: float, expected: int) -> None:
+    found = readahead.ahead(prefetch=prefetch, average_seconds=average_seconds, within_ms=50, most=64)
+
+    assert expected == found
+
+
+def test_a_task_is_long_beside_those_before_it() -> None:
+    assert not readahead.is_long(average_seconds=0.004, oldest_seconds=0.04, within_ms=50)
+    assert readahead.is_long(average_seconds=0.004, oldest_seconds=0.06, within_ms=50)
+    assert not readahead.is_long(average_seconds=0.1, oldest_seconds=0.2, within_ms=50)
+    assert readahead.is_long(average_seconds=0.1, oldest_seconds=0.4, within_ms=50)
+
+
+@pytest.mark.parametrize(
+    ("is_long", "most", "expected"), [(True, 64, 0.0), (False, 64, 0.1), (True, 0, 1.0), (False, 0, 1.0)]
+)
+def test_what_is_read_ahead_does_not_wait_for_a_long_task(is_long: bool, most: int, expected: float) -> None:
+    found = readahead.patience_seconds(is_long=is_long, within_ms=50, most=most, give_back_after_ms=1000)
+
+    assert expected == found
 
 
 def test_read_ahead_is_earned_by_short_tasks() -> None:
