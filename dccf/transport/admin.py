@@ -82,12 +82,15 @@ class Admin:
         with self._lock:
             self._cluster.require_share_groups()
 
-    def ensure_topic(self, name: str, spec: TopicSpec) -> None:
-        """Create a topic unless it exists, and wait until every broker knows it."""
-        if name not in self.known_topics:
-            if self._retry(f"create topic {name}", lambda: self._create(name, spec)):
-                self._retry(f"wait for topic {name}", lambda: self._require_everywhere(name))
-            self.known_topics[name] = spec
+    def ensure_topic(self, name: str, spec: TopicSpec) -> bool:
+        """Create a topic unless it exists, and wait until every broker knows it; tell whether it was created."""
+        if name in self.known_topics:
+            return False
+        is_new = self._retry(f"create topic {name}", lambda: self._create(name, spec))
+        if is_new:
+            self._retry(f"wait for topic {name}", lambda: self._require_everywhere(name))
+        self.known_topics[name] = spec
+        return is_new
 
     def recreate_topic(self, name: str) -> None:
         """Create a topic again that somebody deleted."""
@@ -189,7 +192,7 @@ class Admin:
                     time.sleep(wait_seconds)
 
     def _create(self, name: str, spec: TopicSpec) -> bool:
-        """Create a topic unless some broker knows it; tell whether it was created."""
+        """Create a topic unless some broker knows it; tell whether this call created it."""
         try:
             self._cluster.topic(name)
         except kafka_errors.UnknownTopicOrPartitionError:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport import virtual
 
@@ -54,6 +55,14 @@ class Channel(_Base):
         self.intake = Intake(connection.settings, lambda: self._client, lambda: self.qos, connection.wake_up)
 
     # Declaring -----------------------------------------------------------------------------------------------
+
+    def queue_declare(self, queue: str = "", passive: bool = False, **kwargs: Any) -> Any:
+        """Create a queue unless it exists; return its name and how many messages it has."""
+        is_shared = queue and not passive and not exchanges.is_private(**kwargs)
+        if is_shared and self._client.create_queue(queue):
+            # Counting would begin with the group's coordinator, for whom a new cluster first makes topics of its own.
+            return queue_declare_ok_t(queue, 0, 0)
+        return super().queue_declare(queue, passive, **kwargs)
 
     def _new_queue(self, queue: str, **kwargs: Any) -> None:
         if exchanges.is_private(**kwargs):

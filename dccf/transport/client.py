@@ -32,11 +32,16 @@ class Client:
         """Create a queue's topic where it is missing, and return its name."""
         topic = self.settings.names.queue_topic(queue)
         if topic not in self.admin.known_topics:
-            options = self.settings.options.queue(queue)
-            # Kept until finished: Kafka's default of seven days would lose tasks without a word.
-            config = (("retention.ms", "-1"), ("retention.bytes", "-1"), ("segment.bytes", _SEGMENT_BYTES))
-            self.admin.ensure_topic(topic, TopicSpec(options.partitions, options.replication_factor, config))
+            self.create_queue(queue)
         return topic
+
+    def create_queue(self, queue: str) -> bool:
+        """Create a queue's topic where it is missing; tell whether it was."""
+        options = self.settings.options.queue(queue)
+        # Kept until finished: Kafka's default of seven days would lose tasks without a word.
+        config = (("retention.ms", "-1"), ("retention.bytes", "-1"), ("segment.bytes", _SEGMENT_BYTES))
+        spec = TopicSpec(options.partitions, options.replication_factor, config)
+        return self.admin.ensure_topic(self.settings.names.queue_topic(queue), spec)
 
     def ensure_exchange(self, exchange: str) -> str:
         """Create an exchange's topic where it is missing, and return its name."""

@@ -57,7 +57,11 @@ class Fleet:
         self._numbers = itertools.count()
 
     def be_patient(self) -> None:
-        """Let a publish wait for as long as a broker may take to start on a busy machine; call it first of all."""
+        """Let a publish wait for as long as a broker may take to start on a busy machine; call it first of all.
+
+        120 s are what Kafka's own producer waits (`delivery.timeout.ms`), and twice what `KafkaCluster` gives a node
+        to start: with less, a slow machine would fail a test that is about loss.
+        """
         self.app.conf.broker_transport_options = {"delivery_timeout_ms": 120_000}
 
     def start(self, name: str, concurrency: int = 2) -> subprocess.Popen[bytes]:
