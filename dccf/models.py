@@ -151,6 +151,8 @@ class StopCause(enum.StrEnum):
     SHUTDOWN = "shutdown"
     #: The job's time limit as a whole is over.
     OVERDUE = "overdue"
+    #: The worker's main process died: the container is left to the worker's next life, which goes on with it.
+    ORPHANED = "orphaned"
 
 
 class Stream(enum.StrEnum):

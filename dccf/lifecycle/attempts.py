@@ -18,11 +18,16 @@ from dccf.store.database import Database
 
 @dataclass(frozen=True)
 class Lease:
-    """What an attempt holds: the job, its fence, and in whose name."""
+    """What an attempt holds: the job, its fence, and in whose name.
+
+    ``lease_owner`` is the life of the worker: a later one may go on with the attempt, and what an earlier one still
+    writes under the same fence is refused from then on.
+    """
 
     job_id: UUID
     fence: int
     worker: str
+    lease_owner: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Holder:
 
     worker: str
     lease_owner: str
+
+    def lease_for(self, job: Job) -> Lease:
+        """Give the lease of a job's current attempt, which this holder has."""
+        return Lease(job.id, job.fence, self.worker, self.lease_owner)
 
 
 def claim(database: Database, settings: Settings, job_id: UUID, holder: Holder) -> tuple[Lease, Job] | None:
@@ -55,7 +64,7 @@ def claim(database: Database, settings: Settings, job_id: UUID, holder: Holder) 
         history.add_event(tx, job.id, job.state, job.fence, f"attempt {job.fence} started on worker {holder.worker}")
         jobs.notify(tx, channels.JOB_CHANGED, str(job.id))
         jobs.notify(tx, channels.WORK_TO_DO, "")
-    return Lease(job.id, job.fence, holder.worker), job
+    return holder.lease_for(job), job
 
 
 def advance(database: Database, lease: Lease, target: JobState, message: str) -> None:
@@ -70,7 +79,8 @@ def advance(database: Database, lease: Lease, target: JobState, message: str) ->
     with database.begin() as tx:
         now = jobs.get_now(tx)
         sources = transitions.sources_of(target)
-        job = jobs.move(tx, lease.job_id, lease.fence, sources, target, {"message": message, column: now})
+        values = {"message": message, column: now}
+        job = jobs.move(tx, lease.job_id, lease.fence, sources, target, values, lease.lease_owner)
         if job is None:
             job = _already_there(tx, lease, target)
         else:
@@ -83,19 +93,20 @@ def advance(database: Database, lease: Lease, target: JobState, message: str) ->
 
 def _already_there(tx: Connection, lease: Lease, target: JobState) -> Job:
     """Accept a move that is repeated because its first answer was lost."""
+    require_fence(tx, lease)
     job = jobs.get(tx, lease.job_id)
-    if job is None or job.fence != lease.fence or job.state is not target:
+    if job is None or job.state is not target:
         raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
     return job
 
 
 def require_fence(tx: Connection, lease: Lease) -> None:
-    """Make sure that an attempt is still the current one, and keep it so until the transaction ends.
+    """Make sure that an attempt is still the current one and this life's, and keep it so until the transaction ends.
 
     Raises:
         FencePassed: it is not.
     """
-    if not jobs.hold_fence(tx, lease.job_id, lease.fence):
+    if not jobs.hold_fence(tx, lease.job_id, lease.fence, lease.lease_owner):
         raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
 
 
@@ -107,7 +118,7 @@ def finish(database: Database, settings: Settings, lease: Lease, ending: Ending)
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        job = jobs.lock(tx, lease.job_id)
+        job = jobs.lock(tx, lease.job_id, lease.lease_owner)
         if job is None or job.fence != lease.fence or not job.state.is_active:
             raise errors.FencePassed(f"attempt {lease.fence} of job {lease.job_id} is no longer the current one")
         return settle(tx, settings, job, ending)

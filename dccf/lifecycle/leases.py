@@ -6,14 +6,16 @@ from collections.abc import Collection
 from uuid import UUID
 
 from dccf.config import Settings
-from dccf.lifecycle.attempts import Holder
+from dccf.lifecycle.attempts import Holder, Lease
 from dccf.lifecycle.endings import Ending, end, settle, took_too_long
-from dccf.models import Job, JobState, Reason
+from dccf.models import ACTIVE_STATES, Job, JobState, Reason
 from dccf.store import jobs, overdue
 from dccf.store.database import Database
 
 #: Jobs that one sweep takes in one transaction.
 BATCH = 50
+#: States in which there may be a container to go on with. A build dies with whoever asked for it.
+ADOPTABLE_STATES = frozenset({JobState.RUNNING, JobState.COLLECTING})
 
 
 def extend(database: Database, holder: Holder, job_ids: Collection[UUID], lease_seconds: float) -> set[UUID]:
@@ -46,7 +48,9 @@ def expire(database: Database, settings: Settings) -> list[Job]:
         return [settle(tx, settings, job, _lost(job)) for job in jobs.lock_expired(tx, BATCH)]
 
 
-def release_earlier(database: Database, settings: Settings, holder: Holder) -> list[Job]:
+def release_earlier(
+    database: Database, settings: Settings, holder: Holder, states: Collection[JobState] = ACTIVE_STATES
+) -> list[Job]:
     """Take the jobs that earlier lives of a worker still hold, without waiting for their leases.
 
     Only the worker itself may call this, once it is sure that its earlier life is dead.
@@ -55,8 +59,22 @@ def release_earlier(database: Database, settings: Settings, holder: Holder) -> l
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        earlier = jobs.lock_leased_by_earlier(tx, holder.worker, holder.lease_owner)
+        earlier = jobs.lock_leased_by_earlier(tx, holder.worker, holder.lease_owner, states)
         return [settle(tx, settings, job, _lost(job)) for job in earlier]
+
+
+def adopt_earlier(database: Database, holder: Holder, lease_seconds: float) -> list[tuple[Lease, Job]]:
+    """Take over the attempts of earlier lives of a worker whose containers may be there, under the same fences.
+
+    From then on nothing that an earlier life writes counts. What a controller took first, because its lease had run
+    out, is not among them: both change the same row. Who may call it: see :func:`release_earlier`.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away.
+    """
+    with database.begin() as tx:
+        taken = jobs.take_over(tx, holder.worker, holder.lease_owner, ADOPTABLE_STATES, lease_seconds)
+        return [(holder.lease_for(job), job) for job in taken]
 
 
 def find_overdue(database: Database, holder: Holder) -> set[UUID]:

@@ -4,6 +4,7 @@ A worker drives one attempt through these calls, in this order::
 
     build -> run -> collect -> remove
 
+A process that goes on where another one died calls ``is_resumable`` and ``resume`` in place of the first two.
 ``remove`` is always called, whatever happened before; the others stop at the first that raises.
 A :class:`Runner` knows containers and nothing of the store. One instance serves one attempt at a
 time; several instances (one per pool process) may use the same daemon at once.
@@ -156,6 +157,22 @@ class Runner(Protocol):
 
         Raises:
             AttemptFailed: ``invalid_image``: the container could not be started; ``rejected``: no such secret.
+            AttemptStopped: ``stop`` said so; the container is dead by then, or left alone when ``orphaned``.
+        """
+
+    def is_resumable(self, attempt: AttemptRef) -> bool:
+        """Tell whether the attempt's container was started and is still here, running or ended."""
+
+    def resume(
+        self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal, owner: str | None = None
+    ) -> Exit:
+        """Watch a container to its end that another process has started; it must be resumable.
+
+        ``log`` gets all that the engine has kept of its output, from the beginning, and then what comes. The time
+        limit counts from the container's start. ``stop``, limits, secrets and errors are those of ``run``.
+
+        Raises:
+            EngineUnavailable: also when the engine was started again and ended the container with that.
             AttemptStopped: ``stop`` said so; the container is dead by then.
         """
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dccf.config import Settings
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
-from dccf.models import JobSpec, Reason, Stream
+from dccf.models import JobSpec, Reason, StopCause, Stream
 from dccf.runner import (
     admission,
     cleaning,
@@ -22,6 +22,7 @@ from dccf.runner import (
     imagecache,
     images,
     policy,
+    resuming,
     secrets,
     starting,
     walk,
@@ -33,12 +34,14 @@ from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink,
 from dccf.runner.building import ImageBuilder
 from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole
 from dccf.runner.dockerfile import DockerfileError, Grammar
-from dccf.runner.engine import Engine
+from dccf.runner.engine import Engine, ImageFacts
 from dccf.runner.imagecache import ImageCache
+from dccf.runner.keptlog import KeptLog
 from dccf.runner.logs import LogReader
 from dccf.runner.outputs import OutputStore, store_of
 from dccf.runner.probe import PROBE_LABELS, Capabilities, choose_store, identity_of, probe, unusable
 from dccf.runner.sinks import Ends, Redactor
+from dccf.runner.watchdog import Verdict
 from dccf.runner.wire import Refused
 
 #: Longest wait for the rest of the output of a container that has ended.
@@ -149,28 +152,70 @@ class DockerRunner:
         redactor = Redactor(log, (value.get_secret_value() for value in values.values()))
         ends = Ends(redactor if values else log)
         reader = LogReader(self._engine, container, ends, self._settings.log_limit_bytes)
-        disk_limit_bytes = self._settings.rootfs_limit_bytes if spec.profile == "compat" else None
-        is_complete = False
+        verdict, is_complete = Verdict(), False
         try:
             starting.start(self._engine, attempt, facts, container)
             verdict = watchdog.watch(
-                self._engine, container, stop, reader.limit_exceeded, spec.timeout_seconds, disk_limit_bytes
+                self._engine,
+                container,
+                stop,
+                reader.limit_exceeded,
+                spec.timeout_seconds,
+                self._disk_limit_bytes(spec),
             )
-            is_complete = reader.finish(DRAIN_SECONDS)
+            is_complete = verdict.stopped is not StopCause.ORPHANED and reader.finish(DRAIN_SECONDS)
         finally:
             reader.finish(0)
+            if verdict.stopped is not StopCause.ORPHANED:  # whoever goes on reads all of it again
+                redactor.finish()
+        return self._exit(attempt, spec, verdict, facts, ends, is_log_complete=is_complete)
+
+    def is_resumable(self, attempt: AttemptRef) -> bool:
+        """Tell whether a container was started and is here; see :meth:`dccf.runner.base.Runner.is_resumable`."""
+        return resuming.is_started(self._engine, attempt)
+
+    def resume(
+        self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal, owner: str | None = None
+    ) -> Exit:
+        """Watch a container that another process has started; see :meth:`dccf.runner.base.Runner.resume`."""
+        values = secrets.read(self._settings.secrets_folder, owner, spec.secrets)
+        redactor = Redactor(log, (value.get_secret_value() for value in values.values()))
+        ends = Ends(redactor if values else log)
+        container = translation.name_of(attempt)
+        kept = KeptLog(self._engine, container, ends, self._settings.log_limit_bytes)
+        try:
+            verdict, is_complete = resuming.see_through(
+                self._engine, container, kept, stop, spec.timeout_seconds, self._disk_limit_bytes(spec)
+            )
+        finally:
             redactor.finish()
+        facts = self._engine.image(translation.tag_of(attempt))
+        return self._exit(attempt, spec, verdict, facts, ends, is_log_complete=is_complete)
+
+    def _disk_limit_bytes(self, spec: JobSpec) -> int | None:
+        return self._settings.rootfs_limit_bytes if spec.profile == "compat" else None
+
+    def _exit(
+        self,
+        attempt: AttemptRef,
+        spec: JobSpec,
+        verdict: Verdict,
+        facts: ImageFacts | None,
+        ends: Ends,
+        *,
+        is_log_complete: bool,
+    ) -> Exit:
         if verdict.stopped is not None:
             raise AttemptStopped(verdict.stopped)
-        state = self._engine.state(container)
+        state = self._engine.state(translation.name_of(attempt))
         return endings.exit_of(
             state,
             verdict.reason,
             spec,
             self._settings,
-            is_log_complete=is_complete,
-            is_output_full=state.exit_code != 0 and store.is_full(attempt),
-            hint=hints.about_profile(spec, self._settings, facts, ends.text()),
+            is_log_complete=is_log_complete,
+            is_output_full=state.exit_code != 0 and self._known_store().is_full(attempt),
+            hint=hints.about_profile(spec, self._settings, facts, ends.text()) if facts is not None else "",
         )
 
     def collect(self, attempt: AttemptRef, spec: JobSpec) -> Iterator[OutputFile]:

@@ -41,7 +41,7 @@ def exit_of(
             f"A process in the container was killed: together they used more than {_mib(spec.memory)} of memory."
         )
     if not is_log_complete:
-        warnings.append("The end of the container's output was not received.")
+        warnings.append("A part of the container's output was not received.")
     # The daemon takes the two times in different places: a short container may end before it starts (measured).
     finished_at = max(state.started_at, state.finished_at)
     return Exit(state.exit_code, reason, message, state.started_at, finished_at, tuple(warnings))

@@ -93,6 +93,16 @@ class FakeRunner:
         code, reason, message = _end(spec, in_time=in_time)
         return Exit(code, reason, message, started_at, datetime.now(UTC))
 
+    def is_resumable(self, attempt: AttemptRef) -> bool:
+        """Tell whether this very object has played the attempt: nothing outlives its process."""
+        return attempt in self._containers
+
+    def resume(
+        self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal, owner: str | None = None
+    ) -> Exit:
+        """Play the script again; see :meth:`dccf.runner.base.Runner.resume`."""
+        return self.run(attempt, spec, "", log, stop, owner)
+
     def collect(self, attempt: AttemptRef, spec: JobSpec) -> Iterator[OutputFile]:
         """Yield the scripted files; see :meth:`dccf.runner.base.Runner.collect`."""
         self._maybe_away(spec, "collect")

@@ -31,7 +31,11 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> list[tuple[Stream, bytes]]:
         """Take the next bytes, and give the pieces that they hold, in order."""
-        pieces = []
+        return [(stream, piece) for stream, piece, _ in self.feed_entries(data) if piece]
+
+    def feed_entries(self, data: bytes) -> list[tuple[Stream, bytes, bool]]:
+        """Do the same, and tell of each piece whether it ends its frame."""
+        pieces: list[tuple[Stream, bytes, bool]] = []
         at = 0
         while at < len(data):
             if self._left == 0:
@@ -47,7 +51,7 @@ class FrameDecoder:
             at += len(piece)
             self._left -= len(piece)
             if self._stream is not None:
-                pieces.append((self._stream, piece))
+                pieces.append((self._stream, piece, self._left == 0))
         return pieces
 
 

@@ -70,8 +70,9 @@ def watch(
     timeout_seconds: float,
     disk_limit_bytes: int | None = None,
 ) -> Verdict:
-    """Wait for the end of a started container, and kill it when it has to end. It is dead on return.
+    """Wait for the end of a started container, and kill it when it has to end.
 
+    It is dead on return, but where the worker's main process died: then the next life of the worker goes on with it.
     ``disk_limit_bytes`` is the most that it may write to its own file system; ``None`` where it can write nothing.
 
     Raises:
@@ -90,6 +91,8 @@ def watch(
             min(POLL_SECONDS, max(0.001, deadline - time.monotonic()))
         ):
             verdict = _verdict(stop, exceeded, deadline)
+    if verdict.stopped is StopCause.ORPHANED:
+        return verdict
     if verdict != Verdict():
         engine.kill(container)
         if not waiter.ended.wait(KILL_SECONDS):

@@ -17,6 +17,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -193,14 +194,15 @@ def move(
     sources: Collection[JobState],
     target: JobState,
     values: Mapping[str, Any],
+    lease_owner: str | None = None,
 ) -> Job | None:
-    """Change a job's state if it is in one of ``sources`` and ``fence`` is still its fence."""
+    """Change a job's state if it is in one of ``sources``, with this fence and, where given, this lease owner."""
     changes = {**values, "state": target}
     if not target.is_active:
         changes |= {"lease_owner": None, "lease_expires_at": None}
     statement = (
         update(job)
-        .where(job.c.id == job_id, job.c.fence == fence, job.c.state.in_(sources))
+        .where(job.c.id == job_id, job.c.fence == fence, job.c.state.in_(sources), _is_held_by(lease_owner))
         .values(changes)
         .returning(*job.c)
     )
@@ -208,17 +210,21 @@ def move(
     return None if row is None else from_row(row)
 
 
-def lock(tx: Connection, job_id: UUID) -> Job | None:
-    """Get a job and keep others from changing it until the transaction ends."""
-    row = tx.execute(select(job).where(job.c.id == job_id).with_for_update()).first()
+def _is_held_by(lease_owner: str | None) -> ColumnElement[bool]:
+    return true() if lease_owner is None else job.c.lease_owner == lease_owner
+
+
+def lock(tx: Connection, job_id: UUID, lease_owner: str | None = None) -> Job | None:
+    """Get a job, if this owner holds its lease, and keep others from changing it until the transaction ends."""
+    row = tx.execute(select(job).where(job.c.id == job_id, _is_held_by(lease_owner)).with_for_update()).first()
     return None if row is None else from_row(row)
 
 
-def hold_fence(tx: Connection, job_id: UUID, fence: int) -> bool:
-    """Tell whether an attempt is still the current one, and keep it so until the transaction ends."""
+def hold_fence(tx: Connection, job_id: UUID, fence: int, lease_owner: str | None = None) -> bool:
+    """Tell whether an attempt is still the current one, of this lease owner, and keep it so in this transaction."""
     statement = (
         select(job.c.id)
-        .where(job.c.id == job_id, job.c.fence == fence, job.c.state.in_(ACTIVE_STATES))
+        .where(job.c.id == job_id, job.c.fence == fence, job.c.state.in_(ACTIVE_STATES), _is_held_by(lease_owner))
         .with_for_update(read=True)
     )
     return tx.execute(statement).first() is not None
@@ -278,12 +284,27 @@ def lock_expired(tx: Connection, limit: int) -> list[Job]:
     return [from_row(row) for row in tx.execute(statement)]
 
 
-def lock_leased_by_earlier(tx: Connection, worker: str, lease_owner: str) -> list[Job]:
+def lock_leased_by_earlier(
+    tx: Connection, worker: str, lease_owner: str, states: Collection[JobState] = ACTIVE_STATES
+) -> list[Job]:
     """Take the jobs that earlier lives of a worker (same name, other lease owner) still hold."""
     statement = (
         select(job)
-        .where(job.c.worker == worker, job.c.lease_owner != lease_owner, job.c.state.in_(ACTIVE_STATES))
+        .where(job.c.worker == worker, job.c.lease_owner != lease_owner, job.c.state.in_(states))
         .with_for_update()
+    )
+    return [from_row(row) for row in tx.execute(statement)]
+
+
+def take_over(
+    tx: Connection, worker: str, lease_owner: str, states: Collection[JobState], lease_seconds: float
+) -> list[Job]:
+    """Move the leases that earlier lives of a worker still hold to this one; the attempts stay the same."""
+    statement = (
+        update(job)
+        .where(job.c.worker == worker, job.c.lease_owner != lease_owner, job.c.state.in_(states))
+        .values(lease_owner=lease_owner, lease_expires_at=func.now() + seconds(lease_seconds))
+        .returning(*job.c)
     )
     return [from_row(row) for row in tx.execute(statement)]
 

@@ -39,6 +39,24 @@ def get(
     return tuple(LogChunk.model_validate(dict(row._mapping)) for row in tx.execute(statement))
 
 
+def get_end(tx: Connection, job_id: UUID, fence: int) -> int:
+    """Get the number after that of the last piece of an attempt's log."""
+    statement = select(func.max(log_chunk.c.seq)).where(log_chunk.c.job_id == job_id, log_chunk.c.fence == fence)
+    last = tx.execute(statement).scalar()
+    return 0 if last is None else int(last) + 1
+
+
+def get_whole(tx: Connection, job_id: UUID, fence: int, stream: Stream) -> tuple[bytes, int]:
+    """Get all that is stored of one stream of an attempt, and how many bytes were left out in it."""
+    statement = (
+        select(log_chunk.c.data, log_chunk.c.omitted_bytes)
+        .where(log_chunk.c.job_id == job_id, log_chunk.c.fence == fence, log_chunk.c.stream == stream)
+        .order_by(log_chunk.c.seq)
+    )
+    rows = tx.execute(statement).all()
+    return b"".join(bytes(row.data) for row in rows), sum(row.omitted_bytes for row in rows)
+
+
 def get_tail(tx: Connection, job_id: UUID, fence: int, streams: Collection[Stream], max_bytes: int) -> bytes:
     """Get the last bytes of some streams of an attempt, in the order in which they were printed."""
     taken = func.sum(func.length(log_chunk.c.data)).over(order_by=log_chunk.c.seq.desc())

@@ -115,6 +115,15 @@ def finish_continuation(tx: Connection, job_id: UUID, state: JobState) -> None:
     )
 
 
+def call_continuation(tx: Connection, job_id: UUID) -> None:
+    """Make the hint for what follows an ended job due now: nobody else is about to send it."""
+    tx.execute(
+        update(job)
+        .where(job.c.id == job_id, job.c.state.in_(FINAL_STATES), job.c.continuation_pending)
+        .values(hint_after=func.now())
+    )
+
+
 def is_continuation_pending(tx: Connection, job_id: UUID) -> bool:
     """Tell whether a job's continuation has still to be sent."""
     return bool(tx.execute(select(job.c.continuation_pending).where(job.c.id == job_id)).scalar())

@@ -16,13 +16,15 @@ from uuid import UUID
 
 from dccf.models import StopCause
 
-#: More than any worker has slots; an entry is 48 bytes.
+#: More than any worker has slots, twice; an entry is 48 bytes.
 ENTRIES = 1024
+#: Entries from here on are attempts in the slots of pool processes that died, which the main process goes on with.
+ADOPTED = ENTRIES // 2
 _RUNNING = struct.Struct("=i16sI")  # pid of the pool process (0: idle), job, fence
 _CAUSE = struct.Struct("=II")  # tag of the attempt, number of the cause
 _CAUSE_OFFSET = 32  # aligned to 8 bytes
 _ENTRY_BYTES = 48
-_CAUSES = (None, StopCause.CANCEL, StopCause.LOST, StopCause.SHUTDOWN, StopCause.OVERDUE)
+_CAUSES = (None, StopCause.CANCEL, StopCause.LOST, StopCause.SHUTDOWN, StopCause.OVERDUE, StopCause.ORPHANED)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ class Board:
         _RUNNING.pack_into(self._memory, start, os.getpid(), job_id.bytes, fence)
         return BoardStop(self._memory, entry, job_id, fence)
 
+    def adopt(self, slot: int, job_id: UUID, fence: int) -> BoardStop:
+        """Note that the main process goes on with an attempt in a pool process's slot; give what tells it to stop."""
+        stop = self.begin(ADOPTED + slot, job_id, fence)
+        stop.has_parent = False
+        return stop
+
+    def is_adopted(self, slot: int) -> bool:
+        """Tell whether the slot of a pool process is taken by an attempt that the main process goes on with."""
+        pid, _, _ = _RUNNING.unpack_from(self._memory, (ADOPTED + slot) * _ENTRY_BYTES)
+        return bool(pid)
+
     def clear(self, running: Running) -> None:
         """Note that an attempt has ended, or that its process's death has been dealt with.
 
@@ -90,7 +103,8 @@ class Board:
 class BoardStop:
     """Tells one attempt why to stop; a :class:`~dccf.runner.base.StopSignal`.
 
-    An attempt whose main process has died is lost: nobody renews its lease any more.
+    An attempt whose main process has died is orphaned: nobody renews its lease any more, and the next life of the
+    worker goes on with its container.
     """
 
     def __init__(self, memory: mmap.mmap, entry: int, job_id: UUID, fence: int) -> None:
@@ -100,12 +114,12 @@ class BoardStop:
         self._tag = _tag(job_id, fence)
         self._pid = os.getpid()
         self._parent = os.getppid()
+        #: Whether this is a pool process, which has no business without its main process.
+        self.has_parent = True
 
     def cause(self) -> StopCause | None:
-        """Give the cause that was set for this attempt, if any."""
+        """Give the cause that was set for this attempt, if any; that its main process died comes before all."""
+        if self.has_parent and os.getpid() == self._pid and os.getppid() != self._parent:
+            return StopCause.ORPHANED
         tag, number = _CAUSE.unpack_from(self._memory, self._offset)
-        if tag == self._tag and number:
-            return _CAUSES[number]
-        if os.getpid() == self._pid and os.getppid() != self._parent:
-            return StopCause.LOST
-        return None
+        return _CAUSES[number] if tag == self._tag and number else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ from dccf.config import Settings
 from dccf.lifecycle.attempts import Holder
 from dccf.store.database import Database
 from dccf.worker.board import Board
+
+#: A hint waits for so long behind an attempt that was adopted; then another worker may have it.
+SLOT_WAIT_SECONDS = 15.0
+_SLOT_POLL_SECONDS = 0.1
 
 if TYPE_CHECKING:
     from dccf.runner.base import Runner
@@ -72,6 +77,11 @@ class WorkerContext:
         Raises:
             EngineUnavailable: it cannot; the message says why.
         """
+        deadline = time.monotonic() + SLOT_WAIT_SECONDS
+        while self.board.is_adopted(self.entry):
+            if time.monotonic() > deadline:
+                raise errors.EngineUnavailable("its slot is taken by an attempt whose process died and that goes on")
+            time.sleep(_SLOT_POLL_SECONDS)
         if not self.gate.is_open:
             raise errors.EngineUnavailable("its self-test has not passed; dccf workers says why")
         self.runner.check()

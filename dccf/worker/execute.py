@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -61,19 +61,38 @@ class Execution:
             FencePassed: the attempt was lost on the way; nothing of it counts.
         """
         log_writer = LogWriter(self.database, self.lease, self.settings, self.stop)
-        try:
-            ending = self._attempt(log_writer)
-        finally:
-            log_writer.close()
-            self._remove()
-        return persist(lambda: self._finish(ending), self.stop)
+        return self.finish(log_writer, lambda: self._build_and_run(log_writer))
 
-    def _attempt(self, log_writer: LogWriter) -> Ending:
+    def finish(self, log_writer: LogWriter, see_through: Callable[[], Exit]) -> Job:
+        """End an attempt whose container ``see_through`` brings to its end, and give the job as it is then.
+
+        Of an attempt whose main process died nothing is touched: the worker's next life goes on with it.
+
+        Raises:
+            FencePassed: the attempt was lost on the way; nothing of it counts.
+        """
+        try:
+            ending = self._end(see_through)
+        finally:
+            is_orphaned = self.stop.cause() is StopCause.ORPHANED
+            if is_orphaned:
+                log_writer.abandon()
+            else:
+                log_writer.close()
+                self._remove()
+        if is_orphaned:
+            raise errors.FencePassed(f"worker {self.lease.worker} died; its next life goes on with the attempt")
+        return persist(lambda: self.settle(ending), self.stop)
+
+    def _build_and_run(self, log_writer: LogWriter) -> Exit:
+        image = self.runner.build(self.ref, self.job.spec, self._context(), log_writer, self.stop, self.job.owner)
+        self._advance(JobState.RUNNING, f"runs on worker {self.lease.worker}")
+        return self.runner.run(self.ref, self.job.spec, image, log_writer, self.stop, self.job.owner)
+
+    def _end(self, see_through: Callable[[], Exit]) -> Ending:
         """Go through the phases; every way to fail becomes an ending."""
         try:
-            image = self.runner.build(self.ref, self.job.spec, self._context(), log_writer, self.stop, self.job.owner)
-            self._advance(JobState.RUNNING, f"runs on worker {self.lease.worker}")
-            ended = self.runner.run(self.ref, self.job.spec, image, log_writer, self.stop, self.job.owner)
+            ended = see_through()
             self._note_warnings(ended)
             self._advance(JobState.COLLECTING, f"{ended.message.removesuffix('.')}; storing what it wrote to /output")
             return self._collect(ended)
@@ -99,7 +118,8 @@ class Execution:
     def _advance(self, target: JobState, message: str) -> None:
         persist(lambda: attempts.advance(self.database, self.lease, target, message), self.stop)
 
-    def _finish(self, ending: Ending) -> Job:
+    def settle(self, ending: Ending) -> Job:
+        """End the attempt in the store; see :func:`dccf.lifecycle.attempts.finish`."""
         return attempts.finish(self.database, self.settings, self.lease, ending)
 
     def _note_warnings(self, ended: Exit) -> None:

@@ -19,6 +19,7 @@ from dccf.runner import selftest
 from dccf.runner.base import AttemptRef
 from dccf.store import fleet, jobs
 from dccf.store.database import Listener
+from dccf.worker.adopt import Adopter
 from dccf.worker.board import Running
 from dccf.worker.context import WorkerContext
 
@@ -49,6 +50,8 @@ class Keeper:
         self._engine_wakes = threading.Event()
         self._sweep_is_due = True
         self._strays: set[tuple[UUID, int]] = set()
+        self._has_adopted = False
+        self.adopter = Adopter(context)
         self._trouble = "" if context.gate.is_open else "it tests its daemon first"
         self._engine = ""
         self._next_test, self._test_wait = 0.0, ENGINE_CHECK_SECONDS
@@ -108,6 +111,7 @@ class Keeper:
             listener.close()
 
     def _tick(self, asked: set[str]) -> None:
+        self.adopt_earlier()
         running = self._context.board.running()
         overdue: set[UUID] = set()
         now = time.monotonic()
@@ -142,20 +146,41 @@ class Keeper:
             if one.job_id not in kept:
                 self._context.board.stop(one, StopCause.LOST)
 
+    def adopt_earlier(self) -> None:
+        """Go on with what the worker's earlier life left running, once; the database knows what that is.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away; the keeper does it when it is back.
+        """
+        if self._has_adopted:
+            return
+        context = self._context
+        taken = leases.adopt_earlier(context.database, context.holder, context.settings.lease_seconds)
+        self._has_adopted = True
+        for slot, (lease, job) in enumerate(taken):
+            self.adopter.adopt(slot, lease, job, f"worker {lease.worker} was started again")
+
     def _release_dead(self, running: Running) -> None:
-        """Give up the job of a pool process that died: certain, so nobody has to wait for the lease."""
-        lease = Lease(running.job_id, running.fence, self._context.settings.worker_name)
+        """Deal with the job of a pool process that died: certain, so nobody has to wait for the lease.
+
+        Where a container may run the main process goes on with it; a build died with its process.
+        """
+        context = self._context
+        lease = Lease(running.job_id, running.fence, context.holder.worker, context.holder.lease_owner)
         message = f"the process of worker {lease.worker} that ran the job died"
+        with context.database.begin() as tx:
+            job = jobs.get(tx, running.job_id)
+        is_ours = job is not None and job.fence == lease.fence
+        if job is not None and is_ours and job.state in leases.ADOPTABLE_STATES:
+            self.adopter.adopt(running.entry, lease, job, message)
+            context.board.clear(running)
+            return
         try:
-            attempts.finish(
-                self._context.database,
-                self._context.settings,
-                lease,
-                Ending(JobState.FAILED, message, Reason.WORKER_LOST),
-            )
+            ending = Ending(JobState.FAILED, message, Reason.WORKER_LOST)
+            attempts.finish(context.database, context.settings, lease, ending)
         except errors.FencePassed:
             log.info("job %s: attempt %d had already ended", running.job_id, running.fence)
-        self._context.board.clear(running)
+        context.board.clear(running)
         # Its container is removed by the other thread: a daemon that hangs must not keep leases from being renewed.
         self._sweep_is_due = True
         self._engine_wakes.set()
@@ -168,7 +193,7 @@ class Keeper:
         held = leases.find_held(self._context.database, self._context.holder)
         strays = held - {(one.job_id, one.fence) for one in self._context.board.running()}
         for job_id, fence in strays & self._strays:
-            lease = Lease(job_id, fence, self._context.settings.worker_name)
+            lease = Lease(job_id, fence, self._context.holder.worker, self._context.holder.lease_owner)
             ending = Ending(
                 JobState.QUEUED, f"worker {lease.worker} lost track of the attempt and handed the job back"
             )

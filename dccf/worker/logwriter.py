@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from dccf import errors
@@ -67,15 +67,29 @@ class CappedStream:
 class LogWriter:
     """A :class:`~dccf.runner.base.LogSink` that writes to the log of an attempt from a thread of its own."""
 
-    def __init__(self, database: Database, lease: Lease, settings: Settings, stop: StopSignal) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        settings: Settings,
+        stop: StopSignal,
+        first_seq: int = 0,
+        stored_bytes: Mapping[Stream, int] | None = None,
+    ) -> None:
+        """Go on after ``stored_bytes`` of each stream, with the piece numbered ``first_seq``."""
         self._database = database
         self._lease = lease
         self._stop = stop
-        self._streams = {stream: CappedStream(settings.log_head_bytes, settings.log_tail_bytes) for stream in Stream}
+        stored = stored_bytes or {}
+        self._streams = {
+            stream: CappedStream(max(0, settings.log_head_bytes - stored.get(stream, 0)), settings.log_tail_bytes)
+            for stream in Stream
+        }
         self._lock = threading.Lock()
         self._waiting: list[tuple[Stream, datetime, bytes]] = []
-        self._seq = 0
+        self._seq = first_seq
         self._closing = threading.Event()
+        self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name=f"log-{lease.job_id}", daemon=True)
         self._thread.start()
 
@@ -91,11 +105,17 @@ class LogWriter:
         self._closing.set()
         self._thread.join()
 
+    def abandon(self) -> None:
+        """End the thread, and leave the rest to whoever goes on with the attempt."""
+        self._is_abandoned = True
+        self.close()
+
     def _run(self) -> None:
         try:
             while not self._closing.wait(FLUSH_SECONDS):
                 self._flush(self._take())
-            self._flush([*self._take(), *self._take_tails()])
+            if not self._is_abandoned:
+                self._flush([*self._take(), *self._take_tails()])
         except errors.FencePassed:
             log.info(
                 "job %s: the log of attempt %d ends, its fence has passed", self._lease.job_id, self._lease.fence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from celery import signals
+from celery.bootsteps import StartStopStep
 from celery.states import FAILURE
+from celery.worker import state
 
 from dccf import errors
 from dccf.celery_app import app
@@ -56,9 +59,9 @@ def note_success(sender: Any, **_: Any) -> None:
         hints.finish_continuation(context.current().database, job_id, JobState.SUCCEEDED)
 
 
-def note_failure(sender: Any, task_id: str, state: str, **_: Any) -> None:
+def note_failure(sender: Any, task_id: str, **sent: Any) -> None:
     """Note that what follows a failed job was sent; of a job that did not fail this says nothing."""
-    if sender.name == TASK_NAME and state == FAILURE:
+    if sender.name == TASK_NAME and sent["state"] == FAILURE:
         hints.finish_continuation(context.current().database, parse_job_id(task_id), JobState.FAILED)
 
 
@@ -92,6 +95,23 @@ def make_keeper(worker: Any, worker_context: WorkerContext) -> Keeper:
     return keeper
 
 
+def make_adoption_step(keepers: list[Keeper]) -> type[StartStopStep]:
+    """Make a step of the worker's start: containers that go on do not wait until the broker answers.
+
+    It comes after the fork of the pool, since it starts threads.
+    """
+
+    class Adopt(StartStopStep):
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+            for keeper in keepers:
+                with contextlib.suppress(errors.StoreUnavailable):  # the keeper does it when PostgreSQL is back
+                    keeper.adopt_earlier()
+
+    return Adopt
+
+
 def run(settings: Settings | None = None) -> None:
     """Run a worker until it is told to stop.
 
@@ -108,11 +128,14 @@ def run(settings: Settings | None = None) -> None:
         settings, app.database, make_runner(settings, settings.runner), gate=Gate(is_open=not is_tested)
     )
     context.install(worker_context)
-    for job in leases.release_earlier(app.database, settings, worker_context.holder):
+    # What may have a container is adopted by the keeper.
+    for job in leases.release_earlier(app.database, settings, worker_context.holder, {JobState.BUILDING}):
         log.warning("job %s was left by an earlier life of this worker: %s", job.id, job.message)
     app.database.close()  # the pool processes must not inherit open sockets
     signals.task_success.connect(note_success)
     signals.task_postrun.connect(note_failure)
+    keepers: list[Keeper] = []
+    app.steps["worker"].add(make_adoption_step(keepers))
     worker = app.Worker(
         hostname=f"dccf@{settings.worker_name}",
         concurrency=settings.worker_slots,
@@ -124,8 +147,10 @@ def run(settings: Settings | None = None) -> None:
         without_gossip=True,
     )
     keeper = make_keeper(worker, worker_context)
+    keepers.append(keeper)
     try:
         worker.start()  # until the pool has ended
+        keeper.adopter.wait(lambda: state.should_terminate is not None)
     finally:
         keeper.stop()
         lock.close()

@@ -42,7 +42,7 @@ def persist(write: Callable[[], T], stop: StopSignal) -> T:
         try:
             return write()
         except errors.StoreUnavailable as error:
-            if stop.cause() is StopCause.LOST:
+            if stop.cause() in {StopCause.LOST, StopCause.ORPHANED}:
                 raise errors.FencePassed("the attempt is lost and PostgreSQL is away") from error
             log.warning("a write waits for PostgreSQL: %s", error)
             time.sleep(wait)

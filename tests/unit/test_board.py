@@ -167,7 +167,7 @@ def test_what_a_forked_process_writes_is_seen_and_its_death_too() -> None:
 
 
 @forks
-def test_an_attempt_whose_main_process_died_is_lost() -> None:
+def test_an_attempt_whose_main_process_died_is_orphaned() -> None:
     read, write = os.pipe()
     main = os.fork()
     if main == 0:  # the main process: forks a pool process and dies
@@ -187,4 +187,4 @@ def test_an_attempt_whose_main_process_died_is_lost() -> None:
     os.close(write)
     os.waitpid(main, 0)
     with os.fdopen(read, "rb") as said:
-        assert said.read() == b"lost"
+        assert said.read() == b"orphaned"

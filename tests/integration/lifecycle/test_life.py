@@ -61,12 +61,16 @@ def test_a_job_goes_from_queued_to_succeeded_and_its_history_tells_it(
     assert ended.created_at <= ended.started_at <= ended.running_at <= ended.collecting_at  # type: ignore[operator]
 
 
+OWNER = "test-worker/1"
+
+
 def put_in_state(database: Database, job_id: UUID, state: JobState) -> None:
     """Put a job into a state past the lifecycle, so that moves from every state can be tried."""
     values = {
         "state": state,
         "fence": 1,
         "reason": Reason.EXIT_NONZERO if state is JobState.FAILED else None,
+        "lease_owner": OWNER if state.is_active else None,
         "lease_expires_at": datetime.now(UTC) + timedelta(minutes=1) if state.is_active else None,
         "finished_at": datetime.now(UTC) if state.is_final else None,
     }
@@ -80,7 +84,7 @@ def test_advance_follows_the_table_of_transitions(
 ) -> None:
     job = submit_job()
     put_in_state(database, job.id, source)
-    lease = Lease(job.id, 1, "test-worker")
+    lease = Lease(job.id, 1, "test-worker", OWNER)
     # The same move again is a repeated write whose first answer was lost.
     if target in TRANSITIONS[source] or target is source:
         attempts.advance(database, lease, target, "moves")
@@ -265,6 +269,57 @@ def test_a_restarted_worker_takes_back_only_what_its_earlier_life_held(
     claimed(database, settings, others.id, Holder("other", "other/1"))
     leases.release_earlier(database, settings, Holder("test-worker", "test-worker/2"))
     assert [get_job(mine.id).state, get_job(others.id).state] == [JobState.QUEUED, JobState.BUILDING]
+
+
+def test_a_restarted_worker_adopts_what_may_have_a_container_and_nothing_else(
+    database: Database, settings: Settings, submit_job: SubmitJob, get_job: GetJob, me: Holder
+) -> None:
+    builds, runs, others = submit_job(), submit_job(), submit_job()
+    claimed(database, settings, builds.id, me)
+    old = claimed(database, settings, runs.id, me)
+    attempts.advance(database, old, JobState.RUNNING, "runs")
+    foreign = claimed(database, settings, others.id, Holder("other", "other/1"))
+    attempts.advance(database, foreign, JobState.RUNNING, "runs")
+    next_life = Holder("test-worker", "test-worker/2")
+
+    released = leases.release_earlier(database, settings, next_life, {JobState.BUILDING})
+    adopted = leases.adopt_earlier(database, next_life, settings.lease_seconds)
+
+    assert [job.id for job in released] == [builds.id]
+    ((lease, job),) = adopted
+    assert (job.id, lease.fence, lease.lease_owner) == (runs.id, old.fence, next_life.lease_owner)
+    assert leases.extend(database, next_life, [runs.id, others.id], 45) == {runs.id}
+    # Exactly one of the two lives writes, although both have the same fence.
+    for write in (
+        lambda: attempts.advance(database, old, JobState.RUNNING, "runs"),
+        lambda: attempts.advance(database, old, JobState.COLLECTING, "collects"),
+        lambda: attempts.finish(database, settings, old, DONE),
+    ):
+        with pytest.raises(errors.FencePassed):
+            write()
+    with pytest.raises(errors.FencePassed), database.begin() as tx:
+        attempts.require_fence(tx, old)
+    attempts.finish(database, settings, collecting_from_running(database, lease), DONE)
+    ended = get_job(runs.id)
+    assert (ended.state, ended.fence, ended.failures) == (JobState.SUCCEEDED, 1, 0)
+
+
+def collecting_from_running(database: Database, lease: Lease) -> Lease:
+    attempts.advance(database, lease, JobState.COLLECTING, "collects")
+    return lease
+
+
+def test_what_a_controller_took_first_is_not_adopted(
+    database: Database, settings: Settings, submit_job: SubmitJob, get_job: GetJob, me: Holder
+) -> None:
+    job = submit_job()
+    attempts.advance(database, claimed(database, settings, job.id, me), JobState.RUNNING, "runs")
+    with database.begin() as tx:
+        tx.execute(update(job_table).values(lease_expires_at=datetime.now(UTC) - timedelta(seconds=1)))
+    assert [taken.id for taken in leases.expire(database, settings)] == [job.id]
+
+    assert leases.adopt_earlier(database, Holder("test-worker", "test-worker/2"), 45) == []
+    assert get_job(job.id).state == JobState.QUEUED
 
 
 def test_leases_are_extended_only_for_who_holds_them(

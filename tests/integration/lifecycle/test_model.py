@@ -154,7 +154,7 @@ class Life(RuleBasedStateMachine):
             caught = self.caught(lambda: attempts.finish(self.database, self.settings, lease, ENDINGS["succeeded"]))
             assert caught is errors.Conflict
 
-    @precondition(lambda self: any(one.fence > 1 for one in self.expected.values()))
+    @precondition(lambda self: any(len(held) > 1 for held in self.leases.values()))
     @rule(place=PLACES, which=st.integers(0, 2), name=st.sampled_from(sorted(ENDINGS)))
     def write_under_a_lease_that_is_over(self, place: int, which: int, name: str) -> None:
         job_id, expected = self.pick(place)
@@ -200,11 +200,17 @@ class Life(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS))
     def restart_a_worker(self, worker: str) -> None:
         self.lives[worker] += 1
-        released = {job.id for job in leases.release_earlier(self.database, self.settings, self.holder(worker))}
-        lost = {job_id for job_id, one in self.expected.items() if one.worker == worker}
-        assert released == lost
+        held = {job_id: one.state for job_id, one in self.expected.items() if one.worker == worker}
+        lost = {job_id for job_id, state in held.items() if state is JobState.BUILDING}
+        released = leases.release_earlier(self.database, self.settings, self.holder(worker), {JobState.BUILDING})
+        assert {job.id for job in released} == lost
         for job_id in lost:
             self.expected[job_id].end(Ending(JobState.FAILED, "", Reason.WORKER_LOST))
+        adopted = leases.adopt_earlier(self.database, self.holder(worker), 45)
+        assert {job.id for _, job in adopted} == held.keys() - lost
+        for lease, job in adopted:
+            assert lease.fence == self.expected[job.id].fence
+            self.leases[job.id].append(lease)
 
     @precondition(lambda self: self.is_any_active())
     @rule(worker=st.sampled_from(WORKERS))
