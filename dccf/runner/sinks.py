@@ -36,10 +36,7 @@ class Redactor:
     def write(self, stream: Stream, data: bytes) -> None:
         """Take a piece of one stream."""
         data = self._held.pop(stream, b"") + data
-        hold_at = self._beginning_in(data, 0)
-        # The search for several texts at once is slower than that for each (measured: 0.1 against 2 GB/s).
-        if any(secret in data for secret in self._secrets):
-            data, hold_at = self._masked(data, hold_at)
+        data, hold_at = self._masked(data, self._beginning_in(data, 0))
         if hold_at < len(data):
             self._held[stream] = data[hold_at:]
         if hold_at:
