@@ -26,7 +26,8 @@ def overlays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Manifes
         missing("kubectl is not installed")
     copy = tmp_path_factory.mktemp("deploy") / "k8s"
     shutil.copytree(REPOSITORY / "k8s", copy, ignore=shutil.ignore_patterns("secrets.env"))
-    folders = {name: copy / "overlays" / name for name in OVERLAYS} | {"e2e": copy / "e2e" / "overlay"}
+    folders = {name: copy / "overlays" / name for name in OVERLAYS}
+    folders["e2e"] = copy / "e2e" / "overlays" / "original"
     for name in ("minikube", "original", "prod"):
         subprocess.run([REPOSITORY / "scripts" / "secrets", folders[name] / "secrets.env"], check=True)
     return {name: _render(folder) for name, folder in folders.items()}

@@ -6,6 +6,7 @@ import subprocess
 
 import kubernetes_validate
 import pytest
+import yaml
 
 import dccf
 from dccf import config
@@ -113,6 +114,18 @@ def test_no_secret_is_in_the_tree() -> None:
         ["git", "ls-files", "k8s", "docker"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert not [path for path in done.stdout.splitlines() if path.endswith(".env")]
+
+
+def test_the_restore_job_is_as_careful_as_the_backup_job(overlays: Overlays) -> None:
+    restore: Manifest = yaml.safe_load((REPOSITORY / "k8s" / "restore.yaml").read_text("utf-8"))
+    kubernetes_validate.validate(restore, VERSIONS[-1], strict=True)
+    backup = workloads(overlays["prod"])["backup"]
+    pod = pod_spec(restore)
+
+    for key in ("restartPolicy", "automountServiceAccountToken", "enableServiceLinks", "securityContext"):
+        assert pod[key] == backup[key], key
+    for key in ("image", "securityContext", "resources"):
+        assert pod["containers"][0][key] == backup["containers"][0][key], key
 
 
 def test_a_worker_has_longer_to_end_than_it_gives_its_jobs(manifests: list[Manifest]) -> None:
