@@ -59,7 +59,13 @@ TABLE: tuple[Option, ...] = (
         "Deliveries the broker counts before a record is republished; 3 to 10.",
     ),
     Option("max_record_locks", int, 4_000, True, "Records in flight per partition; 100 to 4,000."),
-    Option("read_ahead", int, 64, True, "Most records acquired beyond the free slots; 0 is none."),
+    Option(
+        "read_ahead",
+        int,
+        64,
+        True,
+        "Most records acquired beyond the free slots; 0 is none, and so it is where `max_deliveries` is set.",
+    ),
     Option(
         "read_ahead_ms",
         int,
@@ -247,4 +253,7 @@ def _check_range(name: str, value: Any) -> None:
 
 def _queue_options(values: Mapping[str, Any]) -> QueueOptions:
     chosen = {field.name: values[field.name] for field in fields(QueueOptions)}
+    if chosen["max_deliveries"] is not None:
+        # The broker counts what was read ahead and given back as delivered: a task could reach the limit unstarted.
+        chosen["read_ahead"] = 0
     return QueueOptions(**{**chosen, "settle": Settle(chosen["settle"])})

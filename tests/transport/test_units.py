@@ -172,6 +172,13 @@ def test_only_what_will_have_begun_soon_is_read_ahead(prefetch: int, average_sec
     assert expected == found
 
 
+def test_a_limit_of_deliveries_counts_no_reading_ahead() -> None:
+    read = options.read_options({"read_ahead": 9, "queues": {"limited": {"max_deliveries": 3}}})
+
+    assert read.queue("other").read_ahead == 9
+    assert read.queue("limited").read_ahead == 0
+
+
 def test_a_task_is_long_beside_those_before_it() -> None:
     assert not readahead.is_long(average_seconds=0.004, oldest_seconds=0.04, within_ms=50)
     assert readahead.is_long(average_seconds=0.004, oldest_seconds=0.06, within_ms=50)
