@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 MIB = 1 << 20
 GIB = 1 << 30
+#: The longest that a job may ask for.
+MAX_RUN_SECONDS = 7 * 86400
+MAX_BUILD_SECONDS = 86400
 
 _MEMORY = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*(b|k|kb|kib|m|mb|mib|g|gb|gib)?\s*")
 _MEMORY_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": MIB, "g": GIB}

@@ -13,6 +13,8 @@ from uuid import UUID
 from pydantic import Field, ValidationInfo, field_validator
 
 from dccf.fields import (
+    MAX_BUILD_SECONDS,
+    MAX_RUN_SECONDS,
     MIB,
     AwareDatetime,
     ContainerUser,
@@ -28,10 +30,6 @@ from dccf.fields import (
     TmpfsBytes,
     Ulimits,
 )
-
-#: The longest that a job may ask for.
-MAX_RUN_SECONDS = 7 * 86400
-MAX_BUILD_SECONDS = 86400
 
 
 class JobState(enum.StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dccf.config import Settings
-from dccf.models import MAX_BUILD_SECONDS, MAX_RUN_SECONDS
+from dccf.fields import MAX_BUILD_SECONDS, MAX_RUN_SECONDS
 
 #: Name of the task that stands for a job; clients of any language send it by this name.
 TASK_NAME = "dccf.run_dockerfile"

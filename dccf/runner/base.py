@@ -163,9 +163,7 @@ class Runner(Protocol):
     def is_resumable(self, attempt: AttemptRef) -> bool:
         """Tell whether the attempt's container was started and is still here, running or ended."""
 
-    def resume(
-        self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal, owner: str | None = None
-    ) -> Exit:
+    def resume(self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal) -> Exit:
         """Watch a container to its end that another process has started; it must be resumable.
 
         ``log`` gets all that the engine has kept of its output, from the beginning, and then what comes. The time

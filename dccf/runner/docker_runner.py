@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dccf.config import Settings
-from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
-from dccf.models import JobSpec, Reason, StopCause, Stream
+from dccf.errors import AttemptStopped, EngineUnavailable
+from dccf.models import JobSpec, StopCause, Stream
 from dccf.runner import (
     admission,
     cleaning,
@@ -24,6 +24,7 @@ from dccf.runner import (
     policy,
     resuming,
     secrets,
+    sources,
     starting,
     walk,
     watchdog,
@@ -32,15 +33,14 @@ from dccf.runner import collect as collecting
 from dccf.runner import spec as translation
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink, OutputFile, StopSignal
 from dccf.runner.building import ImageBuilder
-from dccf.runner.context import DOCKERFILE, IGNORE_FILE, IGNORE_FILE_BYTES, IgnoreRules, read_whole
-from dccf.runner.dockerfile import DockerfileError, Grammar
+from dccf.runner.dockerfile import Grammar
 from dccf.runner.engine import Engine, ImageFacts
 from dccf.runner.imagecache import ImageCache
 from dccf.runner.keptlog import KeptLog
 from dccf.runner.logs import LogReader
 from dccf.runner.outputs import OutputStore, store_of
 from dccf.runner.probe import PROBE_LABELS, Capabilities, choose_store, identity_of, probe, unusable
-from dccf.runner.sinks import Ends, Redactor
+from dccf.runner.sinks import OutputSink
 from dccf.runner.watchdog import Verdict
 from dccf.runner.wire import Refused
 
@@ -100,22 +100,13 @@ class DockerRunner:
         """
         admission.check(self._engine, self._settings, spec, owner)
         capabilities = self._known_capabilities()
-        files = {file.path: file for file in context}
-        ignored = _ignore_rules(files)
-        checked = self._check_dockerfile(files, capabilities)
+        source = sources.read(context, self._settings, Grammar(heredocs=capabilities.heredocs))
+        checked, sent = source.checked, source.files
         for note in checked.notes:
             log.write(Stream.BUILD_STDERR, f"{note}\n".encode())
-        bases = images.ensure(
-            self._engine,
-            checked.images,
-            log,
-            stop,
-            self._settings.pull_timeout_seconds,
-            self._settings.registry_auth_file,
-        )
+        bases = images.ensure(self._engine, checked.images, log, stop, self._settings)
         for line, name, facts in bases:
             policy.check_triggers(name, line, facts.on_build)
-        sent = [file for file in files.values() if not ignored.ignores(file.path)]
         key = None
         if owner is not None and spec.reuse_image and self._images.is_on:
             how = (capabilities.builder, self._settings.build_network)
@@ -149,9 +140,8 @@ class DockerRunner:
         store = self._known_store()
         values = secrets.read(self._settings.secrets_folder, owner, spec.secrets)
         container = starting.create(self._engine, self._settings, store, attempt, spec, facts, values)
-        redactor = Redactor(log, (value.get_secret_value() for value in values.values()))
-        ends = Ends(redactor if values else log)
-        reader = LogReader(self._engine, container, ends, self._settings.log_limit_bytes)
+        output = OutputSink(log, values.values())
+        reader = LogReader(self._engine, container, output, self._settings.log_limit_bytes)
         verdict, is_complete = Verdict(), False
         try:
             starting.start(self._engine, attempt, facts, container)
@@ -167,30 +157,26 @@ class DockerRunner:
         finally:
             reader.finish(0)
             if verdict.stopped is not StopCause.ORPHANED:  # whoever goes on reads all of it again
-                redactor.finish()
-        return self._exit(attempt, spec, verdict, facts, ends, is_log_complete=is_complete)
+                output.finish()
+        return self._exit(attempt, spec, verdict, facts, output.end(), is_log_complete=is_complete)
 
     def is_resumable(self, attempt: AttemptRef) -> bool:
         """Tell whether a container was started and is here; see :meth:`dccf.runner.base.Runner.is_resumable`."""
         return resuming.is_started(self._engine, attempt)
 
-    def resume(
-        self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal, owner: str | None = None
-    ) -> Exit:
+    def resume(self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal) -> Exit:
         """Watch a container that another process has started; see :meth:`dccf.runner.base.Runner.resume`."""
-        values = secrets.read(self._settings.secrets_folder, owner, spec.secrets)
-        redactor = Redactor(log, (value.get_secret_value() for value in values.values()))
-        ends = Ends(redactor if values else log)
         container = translation.name_of(attempt)
-        kept = KeptLog(self._engine, container, ends, self._settings.log_limit_bytes)
+        output = OutputSink(log, secrets.given_to(self._engine, container, spec.secrets).values())
+        kept = KeptLog(self._engine, container, output, self._settings.log_limit_bytes)
         try:
             verdict, is_complete = resuming.see_through(
                 self._engine, container, kept, stop, spec.timeout_seconds, self._disk_limit_bytes(spec)
             )
         finally:
-            redactor.finish()
+            output.finish()
         facts = self._engine.image(translation.tag_of(attempt))
-        return self._exit(attempt, spec, verdict, facts, ends, is_log_complete=is_complete)
+        return self._exit(attempt, spec, verdict, facts, output.end(), is_log_complete=is_complete)
 
     def _disk_limit_bytes(self, spec: JobSpec) -> int | None:
         return self._settings.rootfs_limit_bytes if spec.profile == "compat" else None
@@ -201,7 +187,7 @@ class DockerRunner:
         spec: JobSpec,
         verdict: Verdict,
         facts: ImageFacts | None,
-        ends: Ends,
+        last_words: bytes,
         *,
         is_log_complete: bool,
     ) -> Exit:
@@ -215,7 +201,7 @@ class DockerRunner:
             self._settings,
             is_log_complete=is_log_complete,
             is_output_full=state.exit_code != 0 and self._known_store().is_full(attempt),
-            hint=hints.about_profile(spec, self._settings, facts, ends.text()) if facts is not None else "",
+            hint=hints.about_profile(spec, self._settings, facts, last_words) if facts is not None else "",
         )
 
     def collect(self, attempt: AttemptRef, spec: JobSpec) -> Iterator[OutputFile]:
@@ -310,21 +296,3 @@ class DockerRunner:
         if self._capabilities is None:
             self._capabilities = probe(self._engine)
         return self._capabilities
-
-    def _check_dockerfile(self, files: dict[str, ContextFile], capabilities: Capabilities) -> policy.Checked:
-        """Take the Dockerfile out of the files and check it."""
-        file = files.pop(DOCKERFILE, None)
-        if file is None:
-            raise AttemptFailed(
-                Reason.BUILD_FAILED, "There is no file named Dockerfile at the top of the context: add one."
-            )
-        text = read_whole(file, self._settings.max_dockerfile_bytes).decode("utf-8", "surrogateescape")
-        try:
-            return policy.check(text, Grammar(heredocs=capabilities.heredocs), self._settings.allowed_images)
-        except DockerfileError as error:
-            raise AttemptFailed(Reason.BUILD_FAILED, f"The Dockerfile is not valid: {error}") from error
-
-
-def _ignore_rules(files: dict[str, ContextFile]) -> IgnoreRules:
-    file = files.pop(IGNORE_FILE, None)
-    return IgnoreRules(read_whole(file, IGNORE_FILE_BYTES).decode("utf-8", "replace") if file else "")

@@ -20,12 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import docker.errors
-import requests
-
 from dccf.errors import EngineUnavailable
-from dccf.runner.sdk import SdkClient
-from dccf.runner.wire import API_VERSION, Exchange, Refused, error_of
+from dccf.runner.sdk import SdkClient, mapped_errors
+from dccf.runner.wire import API_VERSION, Exchange, Refused
 
 #: Longest wait for any answer that is not a stream.
 ANSWER_SECONDS = 60.0
@@ -66,22 +63,6 @@ class ImageFacts:
     layers: tuple[str, ...] = ()
     #: When one of its tags was set last.
     tagged_at: datetime = _NEVER
-
-
-@contextlib.contextmanager
-def mapped_errors() -> Iterator[None]:
-    """Turn the SDK's errors into ours; see the module's docstring.
-
-    Raises:
-        Refused, EngineFault, EngineUnavailable: as said there.
-    """
-    try:
-        yield
-    except docker.errors.APIError as error:
-        message = error.explanation if isinstance(error.explanation, str) else str(error)
-        raise error_of(error.status_code or 500, message) from error
-    except (docker.errors.DockerException, docker.errors.StreamParseError, requests.RequestException) as error:
-        raise EngineUnavailable(f"The Docker daemon does not answer: {error}") from error
 
 
 class Engine:

@@ -97,11 +97,9 @@ class FakeRunner:
         """Tell whether this very object has played the attempt: nothing outlives its process."""
         return attempt in self._containers
 
-    def resume(
-        self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal, owner: str | None = None
-    ) -> Exit:
+    def resume(self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal) -> Exit:
         """Play the script again; see :meth:`dccf.runner.base.Runner.resume`."""
-        return self.run(attempt, spec, "", log, stop, owner)
+        return self.run(attempt, spec, "", log, stop)
 
     def collect(self, attempt: AttemptRef, spec: JobSpec) -> Iterator[OutputFile]:
         """Yield the scripted files; see :meth:`dccf.runner.base.Runner.collect`."""

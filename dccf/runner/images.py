@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from dccf.config import Settings
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import Reason, Stream
 from dccf.runner import registry
@@ -25,16 +26,9 @@ _CUT_SECONDS = 30.0
 
 
 def ensure(
-    engine: Engine,
-    images: Iterable[tuple[int, str]],
-    log: LogSink,
-    stop: StopSignal,
-    timeout_seconds: float,
-    auth_file: Path | None = None,
+    engine: Engine, images: Iterable[tuple[int, str]], log: LogSink, stop: StopSignal, settings: Settings
 ) -> list[tuple[int, str, ImageFacts]]:
     """Pull those of the images that are not here, and describe all of them.
-
-    ``auth_file`` has the passwords of registries; see :mod:`dccf.runner.registry`.
 
     Raises:
         AttemptFailed: ``image_not_found``, ``pull_failed``, ``pull_timed_out``.
@@ -45,7 +39,8 @@ def ensure(
         facts = engine.image(name)
         if facts is None:
             log.write(Stream.BUILD_STDOUT, f"pulling {normalised(name)}\n".encode())
-            _Pull(engine, line, name, _auth(auth_file, line, name)).run(stop, timeout_seconds)
+            auth = _auth(settings.registry_auth_file, line, name)
+            _Pull(engine, line, name, auth).run(stop, settings.pull_timeout_seconds)
             facts = engine.image(name)
         if facts is None:
             raise AttemptFailed(Reason.PULL_FAILED, f"line {line}: the image {name} was pulled and is not here.")

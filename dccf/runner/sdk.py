@@ -1,12 +1,19 @@
-"""Docker's SDK with one habit mended: a connection that is refused leaves no socket behind."""
+"""Docker's SDK with one habit mended, a refused connection that leaves a socket behind, and its errors as ours."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import docker
+import docker.errors
+import requests
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
+
+from dccf.errors import EngineUnavailable
+from dccf.runner.wire import error_of
 
 
 class SdkClient(docker.APIClient):
@@ -46,3 +53,19 @@ class _Adapter(UnixHTTPAdapter):
             if pool is None:
                 pool = self.pools[url] = _Pool(url, self.socket_path, self.timeout, self.max_pool_size)
             return pool
+
+
+@contextlib.contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn the SDK's errors into ours; decided by type and status code, never by text.
+
+    Raises:
+        Refused, EngineFault, EngineUnavailable: as :mod:`dccf.runner.engine` says.
+    """
+    try:
+        yield
+    except docker.errors.APIError as error:
+        message = error.explanation if isinstance(error.explanation, str) else str(error)
+        raise error_of(error.status_code or 500, message) from error
+    except (docker.errors.DockerException, docker.errors.StreamParseError, requests.RequestException) as error:
+        raise EngineUnavailable(f"The Docker daemon does not answer: {error}") from error

@@ -8,14 +8,16 @@ configuration, which only root on the daemon's machine reads, and goes with the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from dccf.errors import AttemptFailed
+from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.fields import NAME
 from dccf.models import Reason
+from dccf.runner.engine import Engine
+from dccf.runner.wire import Refused
 
 #: Shorter values would make holes in every log, and say little of what they stand for (GitLab has the same rule).
 MIN_BYTES = 8
@@ -32,6 +34,22 @@ def read(folder: Path | None, owner: str | None, names: Mapping[str, str]) -> di
         AttemptFailed: ``rejected``; says which secret, what is wrong with it, and what to do.
     """
     return {variable: SecretStr(_read(folder, owner, name)) for variable, name in names.items()}
+
+
+def given_to(engine: Engine, container: str, names: Collection[str]) -> dict[str, SecretStr]:
+    """Give the values that a container was created with, whatever has become of the files since.
+
+    Raises:
+        EngineUnavailable: the daemon does not answer, or has lost the container.
+    """
+    if not names:
+        return {}
+    try:
+        environment = engine.ask(f"/containers/{container}/json")["Config"]["Env"]
+    except Refused as error:
+        raise EngineUnavailable(f"The Docker daemon has lost the container: {error}") from error
+    found = dict(pair.partition("=")[::2] for pair in environment)
+    return {variable: SecretStr(found[variable]) for variable in names}
 
 
 def _read(folder: Path | None, owner: str | None, name: str) -> str:

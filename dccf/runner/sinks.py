@@ -1,9 +1,11 @@
-"""Sinks between a container's output and the log: one keeps secrets out of it, one remembers its end."""
+"""Stands between a container's output and the log: keeps secrets out of it, and remembers its end."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+from pydantic import SecretStr
 
 from dccf.models import Stream
 from dccf.runner.base import LogSink
@@ -73,11 +75,12 @@ class Redactor:
         return first
 
 
-class Ends:
-    """Passes output on, and remembers how each stream ended."""
+class OutputSink:
+    """The way of a container's output to the log: secrets are masked, and how each stream ended is remembered."""
 
-    def __init__(self, sink: LogSink) -> None:
-        self._sink = sink
+    def __init__(self, sink: LogSink, secrets: Collection[SecretStr]) -> None:
+        self._redactor = Redactor(sink, [secret.get_secret_value() for secret in secrets])
+        self._sink = self._redactor if secrets else sink
         self._ends: dict[Stream, bytearray] = {}
 
     def write(self, stream: Stream, data: bytes) -> None:
@@ -88,6 +91,10 @@ class Ends:
         if len(end) > 4 * _KEPT_BYTES:
             del end[:-_KEPT_BYTES]
 
-    def text(self) -> bytes:
-        """Give the last 4 KiB of each stream, one after the other."""
+    def finish(self) -> None:
+        """Pass on what was held back: nothing more comes."""
+        self._redactor.finish()
+
+    def end(self) -> bytes:
+        """Give the last 4 KiB of each stream, one after the other, with secrets and all: not to be kept."""
         return b"\n".join(bytes(end[-_KEPT_BYTES:]) for end in self._ends.values())

@@ -120,7 +120,7 @@ class Adoption:
             )
         self._note(f"{self.why}; the attempt goes on, its container is there")
         job = execution.job
-        ended = execution.runner.resume(execution.ref, job.spec, rejoined, execution.stop, job.owner)
+        ended = execution.runner.resume(execution.ref, job.spec, rejoined, execution.stop)
         if not rejoined.finish():
             self._note("a part of the log is missing: nobody read it, and the Docker daemon has dropped it")
         return ended

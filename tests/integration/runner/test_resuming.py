@@ -87,6 +87,23 @@ def test_a_container_that_ended_while_nobody_watched_gives_the_same(play: Play) 
     assert play.collect() == {"done": b"done\n"}
 
 
+def test_a_secret_is_masked_although_its_file_has_changed(docker_url: str, tmp_path: Path) -> None:
+    secret = tmp_path / "ada" / "token"
+    secret.parent.mkdir()
+    secret.write_text("correct-horse-battery")
+    settings = runner_settings(docker_url=docker_url, secrets_folder=tmp_path)
+    play = Play(DockerRunner(settings), secrets={"TOKEN": "token"})
+    play.owner = "ada"
+    try:
+        orphan(play, 'FROM busybox\nCMD echo "one $TOKEN"; sleep 1; echo "two $TOKEN"', b"one ***\n")
+        secret.unlink()
+        _, sink = resume(play)
+    finally:
+        play.close()
+
+    assert sink.data(Stream.STDOUT) == b"one ***\ntwo ***\n"
+
+
 def test_the_last_lines_are_there_however_the_end_falls(docker_url: str) -> None:
     runner = DockerRunner(runner_settings(docker_url=docker_url))
     for pause in ("0", "1000", "5000"):

@@ -12,7 +12,8 @@ import requests
 from dccf.errors import EngineUnavailable
 from dccf.models import JobSpec, Reason
 from dccf.runner.endings import exit_of
-from dccf.runner.engine import ContainerState, mapped_errors, parse_time
+from dccf.runner.engine import ContainerState, parse_time
+from dccf.runner.sdk import mapped_errors
 from dccf.runner.wire import EngineFault, Refused, error_of
 from tests.runner_kit import runner_settings
 

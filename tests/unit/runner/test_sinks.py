@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dccf.models import Stream
-from dccf.runner.sinks import Ends, Redactor
+from dccf.runner.sinks import OutputSink, Redactor
 from tests.runner_kit import Sink
 
 SECRET = "correct-horse-battery"
@@ -93,11 +93,11 @@ def test_pieces_make_no_difference_and_no_secret_comes_through(
 
 def test_the_ends_of_the_streams_are_remembered() -> None:
     sink = Sink()
-    ends = Ends(sink)
+    ends = OutputSink(sink, [])
     for number in range(9000):
         ends.write(Stream.STDOUT, b"%07d\n" % number)
     ends.write(Stream.STDERR, b"x" * 10_000 + b"last")
 
-    stdout, stderr = ends.text().split(b"\n" + b"x" * 4092, 1)[0], ends.text()[-4:]
+    stdout, stderr = ends.end().split(b"\n" + b"x" * 4092, 1)[0], ends.end()[-4:]
     assert (stdout[-8:], len(stdout), stderr) == (b"0008999\n", 4096, b"last")
     assert len(sink.data(Stream.STDOUT)) == 72_000
