@@ -39,6 +39,18 @@ def header_for(file: Path | None, full_name: str) -> dict[str, str]:
     return {}
 
 
+def hosts_in(file: Path) -> list[str]:
+    """List the hosts that a file has passwords for.
+
+    Raises:
+        UnusableAuthFile: the file, or an entry of it, makes no sense.
+    """
+    entries = _entries(file)
+    for key, entry in entries.items():
+        _credentials(entry, key)
+    return [_host_in(key) for key in entries]
+
+
 def _entries(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text("utf-8")
@@ -63,9 +75,12 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _is_for(key: str, host: str) -> bool:
     """Tell whether an entry is for a host; keys may be URLs, as Docker Hub's is."""
-    named = key.partition("://")[2] or key
-    named = named.partition("/")[0]
+    named = _host_in(key)
     return named == host or {named, host} <= _HUB
+
+
+def _host_in(key: str) -> str:
+    return (key.partition("://")[2] or key).partition("/")[0]
 
 
 def _credentials(entry: Any, key: str) -> dict[str, str]:

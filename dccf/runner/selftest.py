@@ -6,6 +6,7 @@ limit and does not apply it (measured).
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dccf.config import Settings
 from dccf.errors import AttemptFailed, DccfError
 from dccf.fields import MIB
 from dccf.models import JobSpec, Reason, StopCause, Stream
+from dccf.runner import registry
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit
 from dccf.runner.docker_runner import DockerRunner
 
@@ -88,7 +90,7 @@ def run(settings: Settings, worker: str | None = None) -> tuple[Check, ...]:
             checks.append(Check(name, passed=False, detail=f"It could not be tested: {error}"))
         except DccfError as error:
             checks.append(Check(name, passed=False, detail=str(error)))
-    return tuple(checks + _missing(info))
+    return (*checks, *_files(settings), *_missing(info))
 
 
 def failures(checks: tuple[Check, ...]) -> str:
@@ -157,6 +159,24 @@ _TESTS: dict[str, Callable[[DockerRunner, Settings], list[Check]]] = {
     "process limit": _processes,
     "runtimes": _runtimes,
 }
+
+
+def _files(settings: Settings) -> list[Check]:
+    """See whether what jobs may need of the worker's files can be read; those that do not need it can run."""
+    checks = []
+    folder, auth_file = settings.secrets_folder, settings.registry_auth_file
+    if folder is not None:
+        can_read = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+        detail = "it can be read" if can_read else "DCCF_SECRETS_FOLDER is no folder that the worker can read"
+        checks.append(Check("secrets", can_read, detail, is_required=False))
+    if auth_file is not None:
+        try:
+            hosts = ", ".join(registry.hosts_in(auth_file)) or "no registry"
+        except registry.UnusableAuthFile as error:
+            checks.append(Check("registry passwords", False, f"DCCF_REGISTRY_AUTH_FILE: {error}", is_required=False))
+        else:
+            checks.append(Check("registry passwords", True, f"for {hosts}", is_required=False))
+    return checks
 
 
 def _missing(info: EngineInfo) -> list[Check]:

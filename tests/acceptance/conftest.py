@@ -22,7 +22,13 @@ from tests.conftest import can_run_kafka, missing
 from tests.processes import DccfProcess, clean_environment, wait_for
 
 #: Leases short enough to be waited for; everything else as people have it.
-SETTINGS = {"DCCF_LEASE_SECONDS": "9", "DCCF_LEASE_RENEW_SECONDS": "2", "DCCF_RETRY_BACKOFF_SECONDS": "0.2"}
+SETTINGS = {
+    "DCCF_LEASE_SECONDS": "9",
+    "DCCF_LEASE_RENEW_SECONDS": "2",
+    "DCCF_RETRY_BACKOFF_SECONDS": "0.2",
+    "DCCF_ALLOWED_PROFILES": "strict,compat",
+    "DCCF_BOOTSTRAP_OWNER": "ada",
+}
 
 
 def free_port() -> int:
@@ -116,7 +122,8 @@ def running_stack(broker: str) -> Iterator[Stack]:
     api_port, flower_port = free_port(), free_port()
     arguments = ["up", "--folder", str(folder), "--daemon", "private", "--broker", broker]
     arguments += ["--api-port", str(api_port), "--flower-port", str(flower_port), "--slots", "2"]
-    process = DccfProcess(arguments, SETTINGS, folder / "up.log")
+    settings = {**SETTINGS, "DCCF_SECRETS_FOLDER": str(folder / "secrets")}
+    process = DccfProcess(arguments, settings, folder / "up.log")
     running = Stack(folder, api_port, flower_port, broker, process)
 
     def is_ready() -> bool:

@@ -39,6 +39,28 @@ def test_a_tree_comes_back_with_its_sub_folders(stack: Stack, tmp_path: Path) ->
     assert (tmp_path / "reports" / "2030" / "01" / "day 1.txt").is_file()
 
 
+def test_an_image_with_roots_habits_and_a_secret_runs_where_it_is_asked_for(stack: Stack, tmp_path: Path) -> None:
+    secret = stack.folder / "secrets" / "ada" / "token"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("correct-horse-battery\n")
+    dockerfile = (
+        'FROM busybox\nCMD touch /var/state && chown 1234 /var/state && echo "$TOKEN" && stat -c %u /var/state'
+    )
+    (tmp_path / "Dockerfile").write_text(dockerfile)
+
+    strict = stack.dccf("run", str(tmp_path), "--secret", "TOKEN=token")
+    compat = stack.dccf("run", str(tmp_path), "--secret", "TOKEN=token", "--profile", "compat")
+
+    assert (strict.returncode, strict.stdout) == (1, "")
+    assert "profile: compat lets it" in strict.stderr
+    assert (compat.returncode, compat.stdout) == (0, "***\n1234\n"), compat.stderr
+    with stack.client() as client:
+        job = client.submit(dockerfile, secrets={"TOKEN": "token"}, profile="compat").wait(60).job
+        assert job.state is JobState.SUCCEEDED
+        unknown = client.submit(dockerfile, secrets={"TOKEN": "other"}).wait(60).job
+        assert "'other' is not there for owner ada" in unknown.message
+
+
 def job_with_label(stack: Stack, label: str) -> str:
     with stack.client() as client:
         (job,) = client.list_jobs(labels={"test": label}).jobs

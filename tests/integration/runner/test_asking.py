@@ -127,14 +127,23 @@ def test_the_runtime_is_the_jobs_when_it_names_one(play: MakePlay, docker_url: s
     assert (ended.exit_code, described["HostConfig"]["Runtime"]) == (0, "io.containerd.runc.v2")
 
 
-def test_the_self_test_says_which_runtimes_work(docker_url: str) -> None:
+def test_the_self_test_says_which_runtimes_and_files_work(docker_url: str, tmp_path: Path) -> None:
     names = ("io.containerd.runc.v2", "runsc")
+    (tmp_path / "config.json").write_text('{"auths": {"https://r.example/v2/": {"auth": "YTpi"}}}')
+    good = runner_settings(
+        docker_url=docker_url,
+        allowed_runtimes=names,
+        secrets_folder=tmp_path,
+        registry_auth_file=tmp_path / "config.json",
+    )
 
-    checks = selftest.run(runner_settings(docker_url=docker_url, allowed_runtimes=names))
+    checks = selftest.run(good)
 
     found = {check.name: check for check in checks}
     assert [found[f"runtime {name}"].passed for name in names] == [True, False]
     assert "this worker's Docker daemon has" in found["runtime runsc"].detail
+    assert found["secrets"].passed
+    assert (found["registry passwords"].passed, found["registry passwords"].detail) == (True, "for r.example")
     assert selftest.failures(checks) == ""
 
 

@@ -65,3 +65,12 @@ def test_a_daemon_that_is_away_is_one_failed_check(tmp_path: Path) -> None:
 
 def test_an_image_that_cannot_be_had_is_said(docker_url: str) -> None:
     assert failed(docker_url, self_test_image="127.0.0.1:1/none") == ["walls", "memory limit", "process limit"]
+
+
+def test_files_that_cannot_be_read_are_seen_and_stop_no_worker(docker_url: str, tmp_path: Path) -> None:
+    missing = {"secrets_folder": tmp_path / "none", "registry_auth_file": tmp_path / "none.json"}
+
+    checks = selftest.run(runner_settings(docker_url=docker_url, **missing))
+
+    assert [check.name for check in checks if not check.passed] == ["secrets", "registry passwords"]
+    assert selftest.failures(checks) == ""
