@@ -144,7 +144,7 @@ class DockerRunner:
         reader = LogReader(self._engine, container, output, self._settings.log_limit_bytes)
         verdict, is_complete = Verdict(), False
         try:
-            starting.start(self._engine, attempt, facts, container)
+            starting.start(self._engine, attempt, spec, facts, container)
             verdict = watchdog.watch(
                 self._engine,
                 container,

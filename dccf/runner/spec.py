@@ -130,11 +130,12 @@ def preparation_config(attempt: AttemptRef, image: ImageFacts, volume: Mapping[s
     }
 
 
-def canary_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]:
+def canary_config(attempt: AttemptRef, image: ImageFacts, runtime: str | None) -> dict[str, Any]:
     """Describe a container that starts whenever the daemon works, whatever the image's configuration says.
 
     The program that it names does not exist; the init process starts all the same and ends with code 127.
     """
+    host = {"NetworkMode": "none", "Init": True, "ReadonlyRootfs": True, "Tmpfs": _tmpfs(image.volumes)}
     return {
         "Image": image.id,
         "Entrypoint": ["/dccf-canary"],
@@ -143,7 +144,7 @@ def canary_config(attempt: AttemptRef, image: ImageFacts) -> dict[str, Any]:
         "Labels": labels_of(attempt),
         "Healthcheck": {"Test": ["NONE"]},
         "NetworkDisabled": True,
-        "HostConfig": {"NetworkMode": "none", "Init": True, "ReadonlyRootfs": True, "Tmpfs": _tmpfs(image.volumes)},
+        "HostConfig": host | _runtime(runtime),
     }
 
 
@@ -211,7 +212,11 @@ def _host_config(
         "AutoRemove": False,
         "PublishAllPorts": False,
     }
-    return config | ({"Runtime": spec.runtime} if spec.runtime else {})
+    return config | _runtime(spec.runtime)
+
+
+def _runtime(name: str | None) -> dict[str, str]:
+    return {"Runtime": name} if name else {}
 
 
 def _ulimits(spec: JobSpec, settings: Settings) -> list[dict[str, Any]]:

@@ -45,11 +45,11 @@ def create(
         # The daemon has given it the owner and mode of the folder in the image.
         store.open_to_all(attempt)
     except (Refused, EngineFault) as error:
-        raise _whose_fault(engine, attempt, image, error) from error
+        raise _whose_fault(engine, attempt, spec, image, error) from error
     return container
 
 
-def start(engine: Engine, attempt: AttemptRef, image: ImageFacts, container: str) -> None:
+def start(engine: Engine, attempt: AttemptRef, spec: JobSpec, image: ImageFacts, container: str) -> None:
     """Start the container.
 
     Raises:
@@ -59,7 +59,7 @@ def start(engine: Engine, attempt: AttemptRef, image: ImageFacts, container: str
     try:
         engine.start(container)
     except (Refused, EngineFault) as error:
-        raise _whose_fault(engine, attempt, image, error) from error
+        raise _whose_fault(engine, attempt, spec, image, error) from error
 
 
 def _open_from_inside(engine: Engine, attempt: AttemptRef, image: ImageFacts) -> None:
@@ -96,27 +96,30 @@ def _check_output(engine: Engine, container: str) -> None:
 
 
 def _whose_fault(
-    engine: Engine, attempt: AttemptRef, image: ImageFacts, error: Refused | EngineFault
+    engine: Engine, attempt: AttemptRef, spec: JobSpec, image: ImageFacts, error: Refused | EngineFault
 ) -> AttemptFailed | EngineUnavailable:
-    """Tell an image that cannot be started from a daemon that starts nothing.
+    """Tell an image that cannot be started from a daemon, or a runtime of it, that starts nothing.
 
-    Status 4xx blames the image. 5xx may be either (a user that does not exist is a 500), so that it is tried
-    whether the same image starts with the daemon's own defaults.
+    Of the daemon itself status 4xx blames the image; 5xx may be either (a user that does not exist is a 500), so that
+    it is tried whether the same image starts with the daemon's own defaults. A runtime that fails is a 4xx or a 5xx.
     """
+    if spec.runtime is not None and not _starts_canary(engine, attempt, image, spec.runtime):
+        return EngineUnavailable(f"The runtime {spec.runtime!r} of the worker's daemon starts nothing: {error}")
     if isinstance(error, EngineFault) and not _starts_canary(engine, attempt, image):
         return error
     return AttemptFailed(Reason.INVALID_IMAGE, f"The container could not be started: {error}")
 
 
-def _starts_canary(engine: Engine, attempt: AttemptRef, image: ImageFacts) -> bool:
+def _starts_canary(engine: Engine, attempt: AttemptRef, image: ImageFacts, runtime: str | None = None) -> bool:
     name = translation.helper_name_of(attempt)
     try:
         engine.remove_container(name)
-        canary = engine.create(name, translation.canary_config(attempt, image))
+        canary = engine.create(name, translation.canary_config(attempt, image, runtime))
         engine.start(canary)
         engine.remove_container(canary)
     except Refused:
-        return True  # the daemon works, and finds fault with the image once more
+        # Without a runtime: the daemon works, and finds fault with the image once more.
+        return runtime is None
     except EngineUnavailable:
         return False
     return True

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dccf.errors import AttemptFailed
+from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.fields import MIB
 from dccf.models import Reason, Stream
-from dccf.runner import selftest
+from dccf.runner import admission, selftest
 from dccf.runner.docker_runner import DockerRunner
 from dccf.runner.engine import Engine
 from dccf.runner.spec import name_of
+from tests.fixtures_docker import start_daemon
+from tests.processes import wait_for
 from tests.runner_kit import Play, runner_settings
 
 pytestmark = pytest.mark.docker
@@ -127,6 +133,40 @@ def test_the_runtime_is_the_jobs_when_it_names_one(play: MakePlay, docker_url: s
     assert (ended.exit_code, described["HostConfig"]["Runtime"]) == (0, "io.containerd.runc.v2")
 
 
+def test_runtimes_of_the_administrators_are_used_and_blamed(tmp_path: Path) -> None:
+    """One that marks what it runs, and one that runs nothing: the fault is the daemon's then, not the image's."""
+    folder = Path(tempfile.mkdtemp(prefix="dccf-docker-"))
+    daemon = start_daemon(folder)
+    (tmp_path / "marking").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/marks\nexec runc "$@"\n')
+    (tmp_path / "failing").write_text("#!/bin/sh\nexit 1\n")
+    for name in ("marking", "failing"):
+        (tmp_path / name).chmod(0o755)
+    runtimes = {name: {"path": str(tmp_path / name)} for name in ("marking", "failing")}
+    (tmp_path / "daemon.json").write_text(json.dumps({"runtimes": runtimes}))
+    # A folder of the daemon's own mount namespace: the machine's stays as it is.
+    script = f"mount -t tmpfs none /etc/docker && cp {tmp_path}/daemon.json /etc/docker/ && kill -HUP 1"
+    namespaces = ["nsenter", "--mount", "--pid", "--target", str(daemon.pid), "sh", "-c", script]
+    made: list[Play] = []
+
+    def play(runtime: str) -> Play:
+        settings = runner_settings(docker_url=daemon.docker_url, allowed_runtimes=tuple(runtimes))
+        made.append(Play(DockerRunner(settings), runtime=runtime))
+        return made[-1]
+
+    try:
+        subprocess.run(namespaces, check=True, timeout=30)
+        wait_for("the runtimes", lambda: "failing" in admission.runtimes_of(Engine(daemon.docker_url)))
+        assert play("marking").build_and_run("FROM busybox\nCMD true").exit_code == 0
+        assert " create " in (tmp_path / "marks").read_text()
+        with pytest.raises(EngineUnavailable, match="failing"):
+            play("failing").build_and_run("FROM busybox\nCMD true")
+    finally:
+        for each in made:
+            each.close()
+        daemon.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_the_self_test_says_which_runtimes_and_files_work(docker_url: str, tmp_path: Path) -> None:
     names = ("io.containerd.runc.v2", "runsc")
     (tmp_path / "config.json").write_text('{"auths": {"https://r.example/v2/": {"auth": "YTpi"}}}')
@@ -159,11 +199,16 @@ def test_limits_reach_the_container(play: MakePlay) -> None:
     )
 
     ended = attempt.build_and_run(
-        "FROM busybox\nCMD ulimit -n; ulimit -s; df -k /tmp /dev/shm | awk 'NR>1 {print $2}';"
+        "FROM busybox\nCMD ulimit -n; ulimit -s; cd /sys/fs/cgroup;"
+        "cut -d' ' -f1 cpu.max cpu/cpu.cfs_quota_us 2>/dev/null;"
+        "cat memory.max memory/memory.limit_in_bytes pids.max pids/pids.max 2>/dev/null;"
+        "df -k /tmp /dev/shm | awk 'NR>1 {print $2}';"
         "i=0; while [ $i -lt 64 ]; do sleep 9 & i=$((i+1)); done 2>/dev/null; echo started"
     )
 
-    assert attempt.sink.data(Stream.STDOUT).split() == [b"9000", b"32768", b"5120", b"3072"]
+    assert attempt.sink.data(Stream.STDOUT).split() == [
+        *(b"9000", b"32768", b"50000", b"50331648", b"32", b"5120", b"3072")
+    ]
     assert ended.exit_code != 0
 
 
