@@ -168,8 +168,13 @@ class Settings(BaseModel):
         ("*",), description="Base images that Dockerfiles may name, as patterns like `docker.io/library/*`."
     )
     allow_bridge: bool = Field(False, description="Whether jobs may ask for `network: bridge`.")
-    build_network: Literal["none", "default"] = Field(
-        "none", description="Network of RUN instructions; `default` is the daemon's, with all that it reaches."
+    bridge_firewall: Literal["require", "off"] = Field(
+        "require",
+        description="Whether `network: bridge` needs `dccf firewall` to be in force; `off` trusts other walls.",
+    )
+    build_network: Literal["none", "egress", "default"] = Field(
+        "none",
+        description="Network of RUN; `egress`: public addresses, where `dccf firewall` is in force; `default`: all.",
     )
     pull_timeout_seconds: float = Field(300, gt=0, description="Longest pull of one base image.")
     disk_free_bytes: BudgetBytes = Field(

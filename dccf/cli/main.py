@@ -8,7 +8,7 @@ import sys
 import click
 
 import dccf
-from dccf.cli import doctor, exits, files, jobs, limits, output, queues, run, schedules, servers, tokens
+from dccf.cli import doctor, exits, files, firewall, jobs, limits, output, queues, run, schedules, servers, tokens
 from dccf.errors import DccfError
 
 
@@ -52,6 +52,7 @@ for _command in (
     servers.retention,
     servers.db,
     doctor.doctor,
+    firewall.firewall,
     version,
 ):
     cli.add_command(_command)

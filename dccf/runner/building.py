@@ -44,8 +44,9 @@ class ImageBuilder:
         files: Sequence[ContextFile],
         log: LogSink,
         stop: StopSignal,
+        network: str,
     ) -> str:
-        """Build a Dockerfile that was checked; give the image's id.
+        """Build a Dockerfile that was checked, with this network for RUN; give the image's id.
 
         A build that fails before its first step is tried again: BuildKit 20.10 may lose a build's context while
         other builds are cut off (seen), and says so like of any error.
@@ -57,7 +58,7 @@ class ImageBuilder:
         builder, owner_id = builder_for(capabilities, checked.dockerfile)
         if builder == "classic":
             text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
-        parameters = translation.build_parameters(attempt, spec, self._settings, builder)
+        parameters = translation.build_parameters(attempt, spec, network, builder)
         for wait in (*REPEAT_SECONDS, None):
             progress: Progress = (
                 ClassicProgress(checked.dockerfile, log)

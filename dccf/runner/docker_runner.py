@@ -35,6 +35,7 @@ from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit, LogSink,
 from dccf.runner.building import ImageBuilder
 from dccf.runner.dockerfile import Grammar
 from dccf.runner.engine import Engine, ImageFacts
+from dccf.runner.firewall import Firewall
 from dccf.runner.imagecache import ImageCache
 from dccf.runner.keptlog import KeptLog
 from dccf.runner.logs import LogReader
@@ -68,6 +69,7 @@ class DockerRunner:
             settings.image_cache_seconds,
         )
         self._builder = ImageBuilder(self._engine, settings)
+        self._firewall = Firewall(self._engine, settings.self_test_image, settings.worker_name)
 
     @property
     def store_kind(self) -> str:
@@ -99,20 +101,22 @@ class DockerRunner:
         ``.dockerignore`` before all others.
         """
         admission.check(self._engine, self._settings, spec, owner)
+        admission.check_firewall(self._firewall, self._settings, spec)
         capabilities = self._known_capabilities()
         source = sources.read(context, self._settings, Grammar(heredocs=capabilities.heredocs))
         checked, sent = source.checked, source.files
         for note in checked.notes:
             log.write(Stream.BUILD_STDERR, f"{note}\n".encode())
+        network = admission.build_network(self._firewall, self._settings, log)
         bases = images.ensure(self._engine, checked.images, log, stop, self._settings)
         for line, name, facts in bases:
             policy.check_triggers(name, line, facts.on_build)
         key = None
         if owner is not None and spec.reuse_image and self._images.is_on:
-            how = (capabilities.builder, self._settings.build_network)
+            how = (capabilities.builder, network)
             key = imagecache.key_of(owner, checked.text, sent, (facts.id for _, _, facts in bases), how)
         if key is None:
-            return self._builder.build(capabilities, attempt, spec, checked, sent, log, stop)
+            return self._builder.build(capabilities, attempt, spec, checked, sent, log, stop, network)
         with self._images.building(key, stop, spec.build_timeout_seconds):
             image = self._images.find(key)
             if image is not None:
@@ -120,7 +124,7 @@ class DockerRunner:
                     Stream.BUILD_STDOUT, b"this worker has built the same files before; the image is used again\n"
                 )
                 return image
-            image = self._builder.build(capabilities, attempt, spec, checked, sent, log, stop)
+            image = self._builder.build(capabilities, attempt, spec, checked, sent, log, stop, network)
             self._images.keep(key, image)
             return image
 

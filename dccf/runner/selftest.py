@@ -19,6 +19,8 @@ from dccf.models import JobSpec, Reason, StopCause, Stream
 from dccf.runner import registry
 from dccf.runner.base import AttemptRef, ContextFile, EngineInfo, Exit
 from dccf.runner.docker_runner import DockerRunner
+from dccf.runner.engine import Engine
+from dccf.runner.firewall import Firewall
 
 _MEMORY_BYTES = 32 * MIB
 _PIDS = 16
@@ -90,7 +92,7 @@ def run(settings: Settings, worker: str | None = None) -> tuple[Check, ...]:
             checks.append(Check(name, passed=False, detail=f"It could not be tested: {error}"))
         except DccfError as error:
             checks.append(Check(name, passed=False, detail=str(error)))
-    return (*checks, *_files(settings), *_missing(info))
+    return (*checks, *_firewall(settings), *_files(settings), *_missing(info))
 
 
 def failures(checks: tuple[Check, ...]) -> str:
@@ -161,6 +163,7 @@ _TESTS: dict[str, Callable[[DockerRunner, Settings], list[Check]]] = {
 }
 
 
+<<<<<<< HEAD
 def _files(settings: Settings) -> list[Check]:
     """See whether what jobs may need of the worker's files can be read; those that do not need it can run."""
     checks = []
@@ -177,6 +180,21 @@ def _files(settings: Settings) -> list[Check]:
         else:
             checks.append(Check("registry passwords", True, f"for {hosts}", is_required=False))
     return checks
+=======
+def _firewall(settings: Settings) -> list[Check]:
+    """Try the firewall where anything may have a network; without it those have none, others go on."""
+    if not settings.allow_bridge and settings.build_network != "egress":
+        return []
+    try:
+        opening = Firewall(Engine(settings.docker_url), settings.self_test_image, settings.worker_name).opening()
+    except DccfError as error:
+        opening = str(error)
+    good = "containers with a network reach public addresses only"
+    bad = (
+        f"{opening}; `network: bridge` is refused and builds with `egress` have no network: run `dccf firewall` there"
+    )
+    return [Check("firewall", passed=not opening, detail=bad if opening else good, is_required=False)]
+>>>>>>> b7eed7d (Keep containers with a network from all that is not public, over IPv4 and IPv6, and refuse network: bridge where that is not so)
 
 
 def _missing(info: EngineInfo) -> list[Check]:

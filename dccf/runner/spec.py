@@ -148,8 +148,8 @@ def canary_config(attempt: AttemptRef, image: ImageFacts, runtime: str | None) -
     }
 
 
-def build_parameters(attempt: AttemptRef, spec: JobSpec, settings: Settings, builder: str) -> dict[str, str]:
-    """Translate a job into the parameters of ``POST /build``.
+def build_parameters(attempt: AttemptRef, spec: JobSpec, network: str, builder: str) -> dict[str, str]:
+    """Translate a job into the parameters of ``POST /build``; ``network`` is that of RUN, ``none`` or ``default``.
 
     BuildKit passes over the limits; the classic builder keeps them.
     """
@@ -157,7 +157,7 @@ def build_parameters(attempt: AttemptRef, spec: JobSpec, settings: Settings, bui
         "version": "2" if builder == "buildkit" else "1",
         "t": tag_of(attempt),
         "labels": json.dumps(labels_of(attempt)),
-        "networkmode": "none" if settings.build_network == "none" else "default",
+        "networkmode": network,
         "rm": "1",
         "forcerm": "1",
         # Nobody gets layers that another job's build left.

@@ -67,5 +67,7 @@ def test_a_worker_that_was_killed_goes_on_with_its_containers(stack: Stack, tmp_
         wait_for("the adoption", lambda: "was started again; the attempt goes on" in history_of(handle))
         adopted_after = time.monotonic() - began
         require_one_whole_attempt(handle)
+        (tmp_path / "Dockerfile").write_text("FROM busybox\nCMD true\n")
+        assert client.submit(tmp_path).wait(60).status() == JobState.SUCCEEDED, "the worker takes jobs again"
     print(f"adopted {adopted_after:.1f} s after the start of the worker's process")
     assert adopted_after < 3 * ADOPTED_SECONDS

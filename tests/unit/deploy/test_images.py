@@ -15,6 +15,7 @@ import dccf
 from dccf import config
 from dccf.config import Settings
 from dccf.local import kafka_install
+from dccf.runner import firewall
 from tests.unit.deploy.conftest import REPOSITORY
 
 DOCKER = REPOSITORY / "docker"
@@ -59,6 +60,11 @@ def test_base_images_are_never_latest(path: Path) -> None:
 
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${BASE}"}
     assert base.partition(":")[2] not in {"", "latest"}
+
+
+def test_the_docker_image_brings_the_firewall_that_the_command_prints() -> None:
+    """A build cannot reach outside of its folder, so there are two copies."""
+    assert (DOCKER / "dind" / "firewall").read_text("utf-8") == firewall.script()
 
 
 def test_the_kafka_image_has_the_versions_that_the_tests_run_against() -> None:

@@ -128,13 +128,11 @@ def test_a_container_is_ours_by_name_and_labels(
 
 
 def test_a_build_shares_no_cache_and_has_no_network() -> None:
-    parameters = translation.build_parameters(ATTEMPT, JobSpec(), runner_settings(), "buildkit")
+    parameters = translation.build_parameters(ATTEMPT, JobSpec(), "none", "buildkit")
 
     assert (parameters["version"], parameters["nocache"], parameters["networkmode"]) == ("2", "1", "none")
     assert f"dccf-job:{LABELS['dccf.job']}-3" == parameters["t"]
 
 
 def test_the_build_network_is_a_setting() -> None:
-    settings = runner_settings(build_network="default")
-
-    assert translation.build_parameters(ATTEMPT, JobSpec(), settings, "classic")["networkmode"] == "default"
+    assert translation.build_parameters(ATTEMPT, JobSpec(), "default", "classic")["networkmode"] == "default"
