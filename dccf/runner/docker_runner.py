@@ -69,7 +69,7 @@ class DockerRunner:
             settings.image_cache_seconds,
         )
         self._builder = ImageBuilder(self._engine, settings)
-        self._firewall = Firewall(self._engine, settings.self_test_image, settings.worker_name)
+        self._firewall = Firewall(self._engine, settings)
 
     @property
     def store_kind(self) -> str:

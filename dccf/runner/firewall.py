@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from dccf.config import Settings
 from dccf.fields import MIB
 from dccf.models import StopCause, Stream
 from dccf.runner import images
@@ -21,19 +22,20 @@ from dccf.runner.engine import Engine
 from dccf.runner.keptlog import KeptLog
 from dccf.runner.wire import Refused
 
-#: One address of each private network that is tried; nobody needs to be there.
-PRIVATE = ("169.254.169.254", "10.255.255.254", "172.31.255.254", "192.168.255.254", "100.127.255.254")
+#: Addresses that are tried; nobody needs to be there. No more: the kernel sends few rejections at once to one host.
+PRIVATE = ("169.254.169.254", "10.255.255.254", "192.168.255.254")
 #: How long an answer holds: rules may be flushed, or be set while the worker runs.
 GOOD_SECONDS, BAD_SECONDS = 300.0, 10.0
-_TRY_SECONDS = 30.0
-# The daemon's namespace answers a ping unless it is told not to. A rejected packet comes back as "No route to host"
-# at once; without the rules a connection is refused, opened, or waited for.
+# The daemon's namespace answers a ping unless it is told not to. A rejected packet comes back as "No route to host";
+# without the rules a connection is refused, opened, or waited for. The kernel takes note of a rejection that comes
+# while it still sends only with one of the next tries, after 1, 3 and 7 s (measured: mostly the first of them).
 _SCRIPT = f"""
 gateway=$(ip route | awk '$1 == "default" {{ print $3 }}')
 ping -c 1 -W 1 "$gateway" >/dev/null 2>&1 && echo "$gateway"
 for address in {" ".join(PRIVATE)}; do
-  nc -w 1 "$address" 80 </dev/null 2>&1 >/dev/null | grep -q 'No route to host' || echo "$address"
+  (nc -w 8 "$address" 80 </dev/null 2>&1 >/dev/null | grep -q 'No route to host' || echo "$address") &
 done
+wait
 echo done
 """
 
@@ -46,11 +48,10 @@ def script() -> str:
 class Firewall:
     """What one daemon's containers with a network reach; remembered for a while."""
 
-    def __init__(self, engine: Engine, image: str, worker: str) -> None:
-        """Try with ``image``, which has a shell, ``ping`` and ``nc`` as busybox does."""
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        """Try with the image of the self-test, which has a shell, ``ping`` and ``nc`` as busybox does."""
         self._engine = engine
-        self._image = image
-        self._worker = worker
+        self._settings = settings
         self._opening = ""
         self._valid_until = 0.0
 
@@ -68,11 +69,12 @@ class Firewall:
 
     def _try(self) -> str:
         silence = _Silence()
-        images.ensure(self._engine, [(0, self._image)], silence, silence, _TRY_SECONDS)
-        attempt = AttemptRef(uuid.uuid4(), 1, self._worker)
+        image = self._settings.self_test_image
+        images.ensure(self._engine, [(0, image)], silence, silence, self._settings)
+        attempt = AttemptRef(uuid.uuid4(), 1, self._settings.worker_name)
         name = translation.helper_name_of(attempt)
         try:
-            self._engine.create(name, _config(self._image, translation.labels_of(attempt)))
+            self._engine.create(name, _config(image, translation.labels_of(attempt)))
             self._engine.start(name)
             self._engine.wait(name)
             said = _Words()

@@ -163,7 +163,6 @@ _TESTS: dict[str, Callable[[DockerRunner, Settings], list[Check]]] = {
 }
 
 
-<<<<<<< HEAD
 def _files(settings: Settings) -> list[Check]:
     """See whether what jobs may need of the worker's files can be read; those that do not need it can run."""
     checks = []
@@ -180,13 +179,14 @@ def _files(settings: Settings) -> list[Check]:
         else:
             checks.append(Check("registry passwords", True, f"for {hosts}", is_required=False))
     return checks
-=======
+
+
 def _firewall(settings: Settings) -> list[Check]:
     """Try the firewall where anything may have a network; without it those have none, others go on."""
     if not settings.allow_bridge and settings.build_network != "egress":
         return []
     try:
-        opening = Firewall(Engine(settings.docker_url), settings.self_test_image, settings.worker_name).opening()
+        opening = Firewall(Engine(settings.docker_url), settings).opening()
     except DccfError as error:
         opening = str(error)
     good = "containers with a network reach public addresses only"
@@ -194,7 +194,6 @@ def _firewall(settings: Settings) -> list[Check]:
         f"{opening}; `network: bridge` is refused and builds with `egress` have no network: run `dccf firewall` there"
     )
     return [Check("firewall", passed=not opening, detail=bad if opening else good, is_required=False)]
->>>>>>> b7eed7d (Keep containers with a network from all that is not public, over IPv4 and IPv6, and refuse network: bridge where that is not so)
 
 
 def _missing(info: EngineInfo) -> list[Check]:
