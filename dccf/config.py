@@ -177,6 +177,9 @@ class Settings(BaseModel):
         description="Network of RUN; `egress`: public addresses, where `dccf firewall` is in force; `default`: all.",
     )
     pull_timeout_seconds: float = Field(300, gt=0, description="Longest pull of one base image.")
+    pull_limit_bytes: MemoryBytes = Field(
+        4 * GIB, description="Most that is pulled for one base image, as the registry sends it."
+    )
     disk_free_bytes: BudgetBytes = Field(
         2 * GIB,
         description="A worker takes no jobs while its daemon's disk has less free; `0` never minds.",

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import os
+import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dccf.errors import AttemptFailed
+from dccf.fields import MIB
 from dccf.local.daemon import PrivateDaemon
 from dccf.models import Reason, Stream
+from dccf.runner import images
 from dccf.runner.docker_runner import DockerRunner
 from dccf.runner.engine import Engine
 from tests.conftest import missing
@@ -24,6 +30,7 @@ pytestmark = pytest.mark.docker
 
 ADDRESS = "127.0.0.1:5017"
 IMAGE = f"{ADDRESS}/private/tool:1"
+LARGE = f"{ADDRESS}/private/large:1"
 USER, PASSWORD = "puller", "pull-me-in-9"
 #: bcrypt of the password, the only form that the registry takes.
 _HASH = "$2y$05$abcdefghijklmnopqrstuuIy62lXC38hmu3/gEO4SFjji2yb01.gu"
@@ -117,3 +124,51 @@ def test_a_refusal_says_whether_a_password_was_used(play: MakePlay, text: str | 
     assert failed.value.message.startswith(f"line 2: the image {IMAGE} ")
     assert words in failed.value.message
     assert "wrong-password" not in failed.value.message
+
+
+@pytest.fixture
+def large(docker_url: str, registry: str) -> Iterator[str]:
+    """An image in the registry with a layer of 20 MiB that the daemon does not have."""
+    del registry
+    client = Engine(docker_url).client
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("random")
+        member.size = 20 * MIB
+        archive.addfile(member, io.BytesIO(os.urandom(member.size)))
+    client.import_image_from_data(packed.getvalue(), repository=f"{ADDRESS}/private/large", tag="1")
+    client.push(LARGE, auth_config={"username": USER, "password": PASSWORD})
+    client.remove_image(LARGE)
+    yield LARGE
+    Engine(docker_url).remove_image(LARGE)
+
+
+def pull(play: MakePlay, **changes: object) -> Play:
+    attempt = play(auth_file())
+    attempt.runner = DockerRunner(attempt.runner._settings.model_copy(update=changes))  # type: ignore[attr-defined]
+    attempt.build(f'FROM {LARGE}\nCMD ["true"]')
+    return attempt
+
+
+def test_a_pull_says_how_far_it_is(play: MakePlay, large: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "WORD_SECONDS", 0)
+
+    said = pull(play).sink.data(Stream.BUILD_STDOUT).decode()
+
+    assert re.search(rf"pulling {large}: \d+\.\d of 20\.\d MiB\n", said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"pull_limit_bytes": 19 * MIB}, "19 MiB to pull"), ({"image_limit_bytes": 19 * MIB}, "19 MiB unpacked")],
+)
+def test_a_base_image_over_a_limit_is_refused_and_does_not_stay(
+    play: MakePlay, large: str, docker_url: str, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(
+        AttemptFailed, match=rf"line 1: the image {large} is too large: {words} are allowed"
+    ) as failed:
+        pull(play, **changes)
+
+    assert failed.value.reason == Reason.INVALID_IMAGE
+    assert Engine(docker_url).image(large) is None
