@@ -52,6 +52,7 @@ def test_a_value_is_the_file_without_one_line_feed_at_its_end(folder: Path, name
         ("ada", "missing", "'missing' is not there for owner ada"),
         ("bob", "token", "'token' is not there for owner bob"),
         ("../ada", "token", "is no owner who can have a folder"),
+        ("ada\n", "token", "is no owner who can have a folder"),
         ("..", "outside", "is no owner who can have a folder"),
         ("", "ada", "is no owner who can have a folder"),
         (None, "token", "is no owner who can have a folder"),
@@ -70,6 +71,14 @@ def test_what_is_wrong_is_said_by_name(folder: Path, owner: str | None, name: st
     assert os.fspath(folder) not in failed.value.message
     causes = (failed.value.__cause__, failed.value.__context__)
     assert not any(isinstance(cause, UnicodeError) for cause in causes)
+
+
+def test_an_owner_may_be_an_address(tmp_path: Path) -> None:
+    folder = tmp_path / "ada+jobs@example.org"
+    folder.mkdir()
+    (folder / "token").write_text("12345678")
+
+    assert secrets.read(tmp_path, folder.name, {"A": "token"})["A"].get_secret_value() == "12345678"
 
 
 def test_without_a_folder_there_are_no_secrets() -> None:
