@@ -1,7 +1,7 @@
 """Secrets of jobs: files on the worker, which a job asks for by name and gets as environment variables.
 
 They are no files in the container: those would need a folder that worker and daemon share, which not every store of
-``/output`` has, or lie in the container's own layer. The daemon and containerd write a variable to files of their own,
+``/output`` has, or lie in the container's own layer. The daemon and containerd write variables to files of their own,
 which only root on their machine reads (docs/runner.md says which, and for how long).
 """
 
