@@ -149,7 +149,8 @@ def check_firewall() -> None:
     tries = "; ".join(f"timeout 5 telnet {target} < /dev/null 2>&1 | head -n 1" for target in sorted(targets))
     docker = ["docker", "--host", "unix:///run/dind/docker.sock", "run", "--rm", "busybox", "sh", "-c", tries]
     answers = kubectl("exec", pods("worker")[0], "--container", "dind", "--", *docker).splitlines()
-    if len(answers) != len(targets) or not all("refused" in answer for answer in answers):
+    # How the firewall's "administratively prohibited" is told to programs; nobody else would say that here.
+    if len(answers) != len(targets) or not all("No route to host" in answer for answer in answers):
         raise SystemExit(f"a container with a network reached something: {answers}")
 
 
@@ -233,7 +234,6 @@ def steps(client: Client, jobs: Jobs) -> dict[str, Callable[[], None]]:
         "scale: workers 1 -> 3, API 1 -> 2; submit to one API, read from the other": lambda: scale(jobs),
         "a fourth broker, and the queue moves to it": lambda: move_queue(client, jobs),
         "roll the workers while they have jobs": lambda: roll(client, jobs),
-        "the firewall of the jobs' daemon": check_firewall,
         "back up, destroy the database, restore it": lambda: restore(client, jobs),
         "lose a node with running jobs": lambda: lose_a_node(client, jobs),
         "count": lambda: count(jobs),
@@ -250,6 +250,8 @@ def main(overlay: str) -> None:
         with step("the demo through the Service"):
             demo(client)
         say(f"   from an empty cluster to the first result: {time.monotonic() - began:.0f} s")
+        with step("the firewall of the jobs' daemon"):
+            check_firewall()
         if overlay != "original":
             return
         for title, part in steps(client, Jobs()).items():
