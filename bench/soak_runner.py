@@ -95,10 +95,11 @@ def left_of(engine: Engine) -> dict[str, list[str]]:
     }
 
 
-def disk_of(folder: Path) -> int:
-    """Give the bytes that a folder takes on the disk; the daemon's log and its own notes are no leftovers of jobs."""
-    command = ["du", "-s", "-x", "-B1", "--exclude=dockerd.log", "--exclude=buildkit", str(folder)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
+def disk_of(folder: Path) -> dict[str, int]:
+    """Give the bytes that each folder below one takes on the disk, without those below it."""
+    command = ["du", "-S", "-x", "-B1", str(folder)]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {path: int(size) for size, _, path in (line.partition("\t") for line in lines)}
 
 
 def soak(settings: Settings, folder: Path, jobs: int, slots: int) -> list[str]:
@@ -127,10 +128,15 @@ def soak(settings: Settings, folder: Path, jobs: int, slots: int) -> list[str]:
     wrong += [
         f"mounted: {line}" for line in Path("/proc/mounts").read_text().splitlines() if f"{folder}/output" in line
     ]
-    grown = disk_of(folder) - disk
-    print(f"disk: {disk >> 10} KiB before, {grown >> 10} KiB more after ({grown / disk:.2%})")
-    if abs(grown) > max(disk * DISK_TOLERANCE, DISK_TOLERANCE_BYTES):
-        wrong.append(f"the disk use changed by {grown} bytes of {disk}")
+    after = disk_of(folder)
+    before, grown = sum(disk.values()), sum(after.values()) - sum(disk.values())
+    print(f"disk: {before >> 10} KiB before, {grown >> 10} KiB more after ({grown / before:.2%})")
+    for path in sorted(disk.keys() | after.keys()):
+        change = after.get(path, 0) - disk.get(path, 0)
+        if change:
+            print(f"  {change >> 10} KiB in {path}")
+    if abs(grown) > max(before * DISK_TOLERANCE, DISK_TOLERANCE_BYTES):
+        wrong.append(f"the disk use changed by {grown} bytes of {before}")
     return wrong
 
 

@@ -213,8 +213,9 @@ class Settings(BaseModel):
     registry_auth_file: Path | None = Field(
         None, description="Passwords of registries for the worker's pulls, in the form of Docker's `config.json`."
     )
-    output_store: Literal["auto", "loop", "plain", "archive"] = Field(
-        "auto", description="Where /output lies: the first of `loop`, `plain` and `archive` that works, or this one."
+    output_store: Literal["auto", "loop", "plain", "archive", "tmpfs"] = Field(
+        "auto",
+        description="Where /output lies: the first of `loop`, `plain` and `archive` that works; or this, or `tmpfs`.",
     )
     output_folder: Path | None = Field(
         None, description="The worker's folder for /output, on the daemon's machine; in the state folder if not set."

@@ -28,6 +28,7 @@ def remove_containers(engine: Engine, attempt: AttemptRef) -> None:
     while True:
         engine.remove_container(name)
         engine.remove_container(translation.helper_name_of(attempt))
+        engine.remove_container(translation.keeper_name_of(attempt))
         try:
             engine.remove_volume(name)
         except Refused as error:

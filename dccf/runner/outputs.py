@@ -1,4 +1,4 @@
-"""Where a container's ``/output`` lies: three stores, told apart by how the worker reaches it.
+"""Where a container's ``/output`` lies: four stores, told apart by how the worker reaches it.
 
 =========== ============================================== ================================================
 store       needs                                          gives
@@ -6,8 +6,10 @@ store       needs                                          gives
 ``loop``    root, loop devices, the daemon on this machine a hard limit on bytes and files; nothing to delete
 ``plain``   root, a folder that the daemon sees as well    files read straight from the disk
 ``archive`` nothing                                        files read as a stream that the daemon packs
+``tmpfs``   memory, one more container a job               as ``archive``, with a hard limit on bytes and files
 =========== ============================================== ================================================
 
+A ``tmpfs`` is the daemon's as well; the kernel keeps it only while a running container has it mounted.
 In all of them ``/output`` is a volume of the daemon's, so that what an image has there is copied into it.
 The worker keeps what is its own in one folder for each worker, under the attempt's name: anybody may clean up.
 """
@@ -30,11 +32,13 @@ from dccf.runner.base import AttemptRef
 from dccf.runner.collect import ENTRIES_PER_FILE, OutputLimits
 from dccf.runner.spec import name_of
 
-Kind = Literal["loop", "plain", "archive"]
+Kind = Literal["loop", "plain", "archive", "tmpfs"]
 
 #: Room for the file system's own tables, and for seeing by how much a job exceeds its limit.
 _SLACK_BYTES = 32 << 20
 _INODE_BYTES = 256
+#: So that what exceeds the limit by a byte can be written and seen.
+_PAGE_BYTES = 4096
 _TOOL_SECONDS = 60.0
 _NAME = re.compile(r"dccf-([0-9a-f-]{36})-(\d+)(?:\.img)?")
 _WRITABLE = 0o777
@@ -48,6 +52,15 @@ class OutputStore:
     root: Path
     limits: OutputLimits
 
+    @property
+    def is_daemons(self) -> bool:
+        """Whether only the daemon reaches it."""
+        return self.kind in {"archive", "tmpfs"}
+
+    @property
+    def _inodes(self) -> int:
+        return self.limits.files * ENTRIES_PER_FILE + 64
+
     def prepare(self, attempt: AttemptRef) -> dict[str, str]:
         """Make room for an attempt's output; give the options of the volume for it.
 
@@ -56,6 +69,9 @@ class OutputStore:
         """
         if self.kind == "archive":
             return {}
+        if self.kind == "tmpfs":
+            options = f"size={self.limits.total_bytes + _PAGE_BYTES},nr_inodes={self._inodes},nosuid,nodev"
+            return {"type": "tmpfs", "device": "tmpfs", "o": options}
         folder = self._folder(attempt)
         try:
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -73,7 +89,7 @@ class OutputStore:
 
     def open_to_all(self, attempt: AttemptRef) -> bool:
         """Let whatever user an image runs as write; tells whether it could be done from here."""
-        if self.kind == "archive":
+        if self.is_daemons:
             return False
         descriptor = os.open(self._folder(attempt), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -88,7 +104,7 @@ class OutputStore:
         Raises:
             EngineUnavailable: it is gone.
         """
-        if self.kind == "archive":
+        if self.is_daemons:
             return None
         folder = self._folder(attempt)
         if self.kind == "loop" and not os.path.ismount(folder):
@@ -133,7 +149,7 @@ class OutputStore:
         return self.root / attempt.worker / name_of(attempt)
 
     def _make_image(self, image: Path) -> None:
-        inodes = self.limits.files * ENTRIES_PER_FILE + 64
+        inodes = self._inodes
         size = self.limits.total_bytes + self.limits.total_bytes // 16 + inodes * _INODE_BYTES + _SLACK_BYTES
         with image.open("wb") as file:
             file.truncate(size)

@@ -127,7 +127,12 @@ def choose_store(engine: Engine, builder: str, settings: Settings) -> OutputStor
     wanted: tuple[Kind, ...] = ("loop", "plain") if settings.output_store == "auto" else (settings.output_store,)
     for kind in wanted:
         store = store_of(settings, kind)
-        if kind == "archive" or not (why := _why_not(engine, builder, store, settings.worker_name)):
+        if kind == "tmpfs" and engine.image(settings.self_test_image) is None:
+            raise EngineUnavailable(
+                f"DCCF_OUTPUT_STORE=tmpfs needs the image {settings.self_test_image} (DCCF_SELF_TEST_IMAGE) on the "
+                "Docker daemon: pull it, or set DCCF_OUTPUT_STORE to auto."
+            )
+        if kind in {"archive", "tmpfs"} or not (why := _why_not(engine, builder, store, settings.worker_name)):
             return store
         if settings.output_store != "auto":
             raise EngineUnavailable(f"DCCF_OUTPUT_STORE={kind} does not work here: {why} Set it to auto.")

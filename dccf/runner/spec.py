@@ -49,6 +49,11 @@ def helper_name_of(attempt: AttemptRef) -> str:
     return f"{name_of(attempt)}-helper"
 
 
+def keeper_name_of(attempt: AttemptRef) -> str:
+    """Name the container that keeps an attempt's ``/output`` mounted where it lies in memory."""
+    return f"{name_of(attempt)}-keeper"
+
+
 def tag_of(attempt: AttemptRef) -> str:
     """Name the image of an attempt."""
     return f"{IMAGE_REPOSITORY}:{attempt.job_id}-{attempt.fence}"
@@ -74,7 +79,8 @@ def attempt_of(names: Sequence[str], labels: dict[str, str]) -> AttemptRef | Non
         attempt = AttemptRef(UUID(labels[JOB_LABEL]), int(labels[FENCE_LABEL]), labels[WORKER_LABEL])
     except (KeyError, ValueError):
         return None
-    given = {f"/{name_of(attempt)}", f"/{helper_name_of(attempt)}", name_of(attempt), tag_of(attempt)}
+    containers = {name_of(attempt), helper_name_of(attempt), keeper_name_of(attempt)}
+    given = {f"/{name}" for name in containers} | {name_of(attempt), tag_of(attempt)}
     return attempt if given & set(names) else None
 
 
@@ -126,6 +132,28 @@ def preparation_config(attempt: AttemptRef, image: ImageFacts, volume: Mapping[s
             "NetworkMode": "none",
             "Mounts": [_output_mount(attempt, volume)],
             "Tmpfs": _tmpfs(image.volumes),
+        },
+    }
+
+
+def keeper_config(attempt: AttemptRef, image: str, volume: Mapping[str, str]) -> dict[str, Any]:
+    """Describe a container that does nothing but keep ``/output`` mounted; ``image`` has a shell's tools."""
+    return {
+        "Image": image,
+        "Entrypoint": ["tail", "-f", "/dev/null"],
+        "Labels": labels_of(attempt),
+        "Healthcheck": {"Test": ["NONE"]},
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "PidsLimit": 8,
+            "Memory": 16 * MIB,
+            "Init": True,
+            "LogConfig": {"Type": "none"},
+            "Mounts": [_output_mount(attempt, volume)],
         },
     }
 

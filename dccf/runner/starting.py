@@ -37,8 +37,11 @@ def create(
     config = translation.container_config(attempt, spec, image, settings, volume, secrets)
     name = translation.name_of(attempt)
     try:
-        if store.kind == "archive":
-            _open_from_inside(engine, attempt, image)
+        if store.kind == "tmpfs":
+            keeper = translation.keeper_config(attempt, settings.self_test_image, volume)
+            engine.start(engine.create(translation.keeper_name_of(attempt), keeper))
+        if store.is_daemons:
+            _open_from_inside(engine, attempt, image, volume)
             return engine.create(name, config)
         container = engine.create(name, config)
         _check_output(engine, container)
@@ -62,10 +65,10 @@ def start(engine: Engine, attempt: AttemptRef, spec: JobSpec, image: ImageFacts,
         raise _whose_fault(engine, attempt, spec, image, error) from error
 
 
-def _open_from_inside(engine: Engine, attempt: AttemptRef, image: ImageFacts) -> None:
+def _open_from_inside(engine: Engine, attempt: AttemptRef, image: ImageFacts, volume: Mapping[str, str]) -> None:
     """Make the volume writable through the daemon, with a container that is never started."""
     helper = engine.create(
-        translation.helper_name_of(attempt), translation.preparation_config(attempt, image, volume={})
+        translation.helper_name_of(attempt), translation.preparation_config(attempt, image, volume)
     )
     _check_output(engine, helper)
     engine.put_archive(helper, "/", [_output_folder()])

@@ -1,4 +1,4 @@
-"""Containers that attack the collection of what they leave in ``/output``, in each of the three stores."""
+"""Containers that attack the collection of what they leave in ``/output``, in each of the four stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.runner_kit import Play, runner_settings
 pytestmark = pytest.mark.docker
 
 
-@pytest.fixture(params=["loop", "plain", "archive"])
+@pytest.fixture(params=["loop", "plain", "archive", "tmpfs"])
 def store(request: pytest.FixtureRequest) -> str:
     """Each store in turn."""
     return str(request.param)
@@ -221,6 +221,35 @@ def test_a_loop_store_ends_a_job_that_fills_the_disk_and_keeps_what_fits(play: M
     collected, error = collect_until_refused(attempt)
     assert collected == ["f1", "f2"]
     assert "16777216 bytes" in error.message
+
+
+@pytest.mark.parametrize("store", ["tmpfs"], indirect=True)
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("for i in 1 2 3 4 5 6 7 8 9; do head -c 8m /dev/zero > f$i || exit 7; done", ["f1", "f2"]),
+        ("for i in $(seq 1 9999); do touch f$i || exit 7; done", []),
+    ],
+)
+def test_a_tmpfs_store_refuses_more_than_its_size_and_keeps_what_fits(
+    play: MakePlay, command: str, kept: list[str]
+) -> None:
+    attempt = play({"output_limit_bytes": 16 << 20, "output_file_limit_bytes": 8 << 20, "output_files_limit": 100})
+
+    ended = attempt.build_and_run(f"FROM busybox\nCMD cd /output; {command}")
+
+    assert (ended.exit_code, ended.reason) == (7, Reason.EXIT_NONZERO)
+    collected, _ = collect_until_refused(attempt)
+    assert collected[: len(kept)] == kept
+    assert len(collected) <= 100
+    assert_nothing_left(attempt)
+
+
+def test_a_tmpfs_store_that_cannot_be_is_said_with_a_way_out(docker_url: str) -> None:
+    settings = runner_settings(docker_url=docker_url, output_store="tmpfs", self_test_image="not-here")
+
+    with pytest.raises(EngineUnavailable, match="DCCF_OUTPUT_STORE=tmpfs needs the image not-here"):
+        choose_store(Engine(docker_url), "buildkit", settings)
 
 
 @pytest.mark.parametrize("store", ["loop"], indirect=True)
