@@ -42,7 +42,8 @@ def play(docker_url: str) -> Iterator[MakePlay]:
     made: list[Play] = []
 
     def make(settings: dict[str, object] | None = None, **spec: object) -> Play:
-        runner = DockerRunner(runner_settings(docker_url=docker_url, **(settings or {})))
+        # Nothing is kept for an owner: the daemon is that of other tests as well.
+        runner = DockerRunner(runner_settings(docker_url=docker_url, image_cache_bytes=0, **(settings or {})))
         made.append(Play(runner, **spec))
         return made[-1]
 

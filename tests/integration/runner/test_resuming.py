@@ -91,7 +91,7 @@ def test_a_secret_is_masked_although_its_file_has_changed(docker_url: str, tmp_p
     secret = tmp_path / "ada" / "token"
     secret.parent.mkdir()
     secret.write_text("correct-horse-battery")
-    settings = runner_settings(docker_url=docker_url, secrets_folder=tmp_path)
+    settings = runner_settings(docker_url=docker_url, secrets_folder=tmp_path, image_cache_bytes=0)
     play = Play(DockerRunner(settings), secrets={"TOKEN": "token"})
     play.owner = "ada"
     try:
