@@ -98,6 +98,14 @@ class Settings(BaseModel):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
 
+    metrics_host: str = Field("127.0.0.1", description="Address that the metrics port listens on.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which this process tells its figures to Prometheus, to whoever asks; none if not set.",
+    )
+
     auth: Literal["token", "none"] = Field(
         "token", description="`none` switches authentication off; allowed on a loopback address only."
     )

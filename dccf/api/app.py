@@ -20,6 +20,7 @@ from dccf.api import (
     jobs,
     limits,
     logs,
+    metrics,
     openapi,
     queues,
     schedules,
@@ -52,6 +53,7 @@ def create_app(settings: Settings, database: Database | None = None, celery: Dcc
         threading.BoundedSemaphore(waiting_places(settings.api_threads)),
     )
     app.before_request(_name_request)
+    metrics.register(app, database)  # before the question who is asking: what is refused counts too
     app.after_request(_add_headers)
     auth.register(app)
     errors.register(app, settings.max_upload_bytes)

@@ -84,6 +84,7 @@ _ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
     "GET /v1/jobs/{job_id}/logs": ("200", "text/plain", None, False),
     "GET /v1/jobs/{job_id}/artifacts/{path}": ("200", "application/octet-stream", None, False),
     "GET /v1/jobs/{job_id}/artifacts.tar": ("200", "application/x-tar", None, False),
+    "GET /metrics": ("200", "text/plain", None, False),
     "GET /v1/workers": ("200", JSON, "WorkerInfo", True),
     "GET /v1/controllers": ("200", JSON, "ControllerInfo", True),
     "GET /v1/queues": ("200", JSON, "QueueInfo", True),

@@ -9,8 +9,9 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from dccf import errors
+from dccf import errors, metrics
 from dccf.api.app import create_app
+from dccf.api.metrics import registry_of
 from dccf.config import Settings
 
 #: Shutting down waits this long for requests to end; streams come again elsewhere.
@@ -40,7 +41,9 @@ def run(settings: Settings) -> None:
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    require_free(settings.api_host, settings.api_port)
+    require_free("the API", settings.api_host, settings.api_port, "DCCF_API")
+    if settings.metrics_port is not None:
+        require_free("its metrics port", settings.metrics_host, settings.metrics_port, "DCCF_METRICS")
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     options = {
         "bind": f"{host}:{settings.api_port}",
@@ -54,10 +57,18 @@ def run(settings: Settings) -> None:
         "proc_name": "dccf-api",
         "control_socket_disable": True,
     }
-    _Server(lambda: create_app(settings), options).run()
+    _Server(lambda: _make_app(settings), options).run()
 
 
-def require_free(host: str, port: int) -> None:
+def _make_app(settings: Settings) -> Flask:
+    """Make the application in the process that answers, and its metrics' own port beside it."""
+    app = create_app(settings)
+    if settings.metrics_port is not None:
+        metrics.serve(settings.metrics_host, settings.metrics_port, registry_of(app))
+    return app
+
+
+def require_free(what: str, host: str, port: int, prefix: str) -> None:
     """Make sure that an address can be listened on, before gunicorn tries it five times.
 
     Raises:
@@ -70,6 +81,6 @@ def require_free(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise errors.ConfigError(
-            f"the API cannot listen on {host} port {port}: {error.strerror or error}. Is another one running? "
-            "DCCF_API_HOST and DCCF_API_PORT choose another address."
+            f"{what} cannot listen on {host} port {port}: {error.strerror or error}. Is another one running? "
+            f"{prefix}_HOST and {prefix}_PORT choose another address."
         ) from error

@@ -9,13 +9,15 @@ import socket
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import dccf
-from dccf import errors
+from dccf import errors, metrics
 from dccf.celery_app import DccfCelery, app, dispatch
 from dccf.config import Settings
 from dccf.controller import garbage, outage, retention, schedules
+from dccf.controller.metrics import ControllerMetrics
 from dccf.controller.sweeps import Sweep
 from dccf.lifecycle import channels, heartbeat, leases, waiting
 from dccf.store import fleet
@@ -44,15 +46,22 @@ class Controller:
     def __post_init__(self) -> None:
         self._outage = outage.OutageWatch(self.database, self.settings)
         walk = retention.RetentionWalk(self.database, self.settings)
+        self.metrics = ControllerMetrics()
+        every_time: tuple[tuple[str, Callable[[], int]], ...] = (
+            ("leases", self._expire),
+            ("time limits", self._fail_overdue),
+            ("schedules", lambda: schedules.fire(self.celery, self.database, self.settings)),
+            ("hints", lambda: dispatch.due(self.celery, self.database, self.settings)),
+        )
+        now_and_then: tuple[tuple[str, Callable[[], int], float], ...] = (
+            ("waiting", lambda: waiting.explain(self.database, self.settings), EXPLAIN_SECONDS),
+            ("retention", walk.step, RETENTION_SECONDS),
+            ("contents", lambda: garbage.sweep_blobs(self.database), GARBAGE_SECONDS),
+            ("heartbeat", self._beat, HEARTBEAT_SECONDS),
+        )
         self._sweeps = (
-            Sweep("leases", self._expire),
-            Sweep("time limits", self._fail_overdue),
-            Sweep("schedules", lambda: schedules.fire(self.celery, self.database, self.settings)),
-            Sweep("hints", lambda: dispatch.due(self.celery, self.database, self.settings)),
-            Sweep("waiting", lambda: waiting.explain(self.database, self.settings), EXPLAIN_SECONDS),
-            Sweep("retention", walk.step, RETENTION_SECONDS),
-            Sweep("contents", lambda: garbage.sweep_blobs(self.database), GARBAGE_SECONDS),
-            Sweep("heartbeat", self._beat, HEARTBEAT_SECONDS),
+            *(Sweep(name, do, self.metrics) for name, do in every_time),
+            *(Sweep(name, do, self.metrics, period) for name, do, period in now_and_then),
         )
 
     def run(self) -> None:
@@ -84,9 +93,11 @@ class Controller:
         self._outage.check()
         for sweep in self._sweeps:
             sweep.run_when_due()
+        self.metrics.note_round()
 
     def _expire(self) -> int:
         taken = leases.expire(self.database, self.settings)
+        self.metrics.note_expired(taken)
         for job in taken:
             log.warning("job %s: %s", job.id, job.message)
         return len(taken)
@@ -116,12 +127,21 @@ def run(settings: Settings | None = None) -> None:
     """Run a controller until it gets SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: a setting is missing or not allowed.
+        ConfigError: a setting is missing or not allowed, or the metrics port cannot be listened on.
     """
     settings = settings or app.settings
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     controller = Controller(app, app.database, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: controller.ended.set())
+    close_metrics = _serve_metrics(controller)
     log.info("controller %s is ready", controller.name)
     controller.run()
+    close_metrics()
+
+
+def _serve_metrics(controller: Controller) -> Callable[[], None]:
+    settings = controller.settings
+    if settings.metrics_port is None:
+        return lambda: None
+    return metrics.serve(settings.metrics_host, settings.metrics_port, controller.metrics.registry)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dccf import errors
 from dccf.administration import SweepStats
+from dccf.controller.metrics import ControllerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ class Sweep:
 
     name: str
     do: Callable[[], int]
+    metrics: ControllerMetrics
     #: Pause between two runs; 0 means each time the controller wakes.
     period_seconds: float = 0.0
 
@@ -43,7 +45,9 @@ class Sweep:
         except Exception:  # one sweep that cannot go on must not stop the others, on which all jobs wait
             failures = 1
             log.exception("the sweep %r failed", self.name)
-        took_ms = round((time.monotonic() - started) * 1000, 1)
+        took = time.monotonic() - started
+        self.metrics.note_sweep(self.name, rows=done, failed=bool(failures), seconds=took)
+        took_ms = round(took * 1000, 1)
         self._next = started + self.period_seconds
         self.stats = SweepStats(
             runs=self.stats.runs + 1,

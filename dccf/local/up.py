@@ -31,6 +31,8 @@ READY_SECONDS = 60.0
 #: Processes get this long to end in good order; running jobs are handed back within it.
 STOP_SECONDS = 20
 _FLOWER_WAIT_SECONDS = 0.25
+#: Their metrics ports follow each other in this order.
+_WITH_METRICS = ("api", "controller", "worker")
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,18 @@ def _supervise(options: UpOptions, choice: broker.Choice, environment: dict[str,
         commands["docker"] = [sys.executable, "-m", "dccf.local.daemon", "--folder", folder, "--host-network"]
     for name, command in commands.items():
         respawned = [sys.executable, "-m", "dccf.local.respawn", name, str(os.getpid()), *command]
-        manager.add_process(name, f"exec {shlex.join(respawned)}", env=environment)
+        manager.add_process(name, f"exec {shlex.join(respawned)}", env=_own_metrics_port(name, environment))
     threading.Thread(target=_announce, args=(options, choice), name="banner", daemon=True).start()
     manager.loop()
     return 0 if manager.returncode in {0, 130, 143} else int(manager.returncode or 1)
+
+
+def _own_metrics_port(name: str, environment: dict[str, str]) -> dict[str, str]:
+    """Give each process a metrics port of its own: the one that is set, and those after it."""
+    first = environment.get("DCCF_METRICS_PORT", "")
+    if name not in _WITH_METRICS or not first.isdecimal():
+        return environment  # a wrong value is for the process to explain
+    return {**environment, "DCCF_METRICS_PORT": str(int(first) + _WITH_METRICS.index(name))}
 
 
 def _announce(options: UpOptions, choice: broker.Choice) -> None:

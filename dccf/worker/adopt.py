@@ -25,6 +25,7 @@ from dccf.worker.execute import Execution
 from dccf.worker.logwriter import LogWriter
 from dccf.worker.persist import persist
 from dccf.worker.rejoin import RejoinedLog
+from dccf.worker.tally import MAIN
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ class Adopter:
     def _see_through(self, lease: Lease, job: Job, stop: BoardStop, why: str) -> None:
         settings = self._context.settings
         database = Database(settings.database_url, _CONNECTIONS)
-        execution = Execution(settings, database, make_runner(settings, settings.runner), lease, job, stop)
+        counts = self._context.tally.of(MAIN)
+        execution = Execution(settings, database, make_runner(settings, settings.runner), lease, job, stop, counts)
         try:
             ended = Adoption(execution, why).run()
             log.info("job %s: adopted attempt %d ended: %s", job.id, lease.fence, ended.message)

@@ -15,6 +15,7 @@ from dccf.config import Settings
 from dccf.lifecycle.attempts import Holder
 from dccf.store.database import Database
 from dccf.worker.board import Board
+from dccf.worker.tally import Counts, Tally
 
 #: A hint waits for so long behind an attempt that was adopted; then another worker may have it.
 SLOT_WAIT_SECONDS = 15.0
@@ -67,6 +68,7 @@ class WorkerContext:
     database: Database
     runner: Runner
     board: Board = field(default_factory=Board)
+    tally: Tally = field(default_factory=Tally)
     gate: Gate = field(default_factory=_open_gate)
     #: One life of the worker: a restart is another one, so that leases of the old life are known as such.
     life: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -91,6 +93,11 @@ class WorkerContext:
         """In whose name this worker claims."""
         name = self.settings.worker_name
         return Holder(name, f"{name}/{self.life}")
+
+    @property
+    def counts(self) -> Counts:
+        """What the calling pool process counts in."""
+        return self.tally.of(self.entry)
 
     @property
     def entry(self) -> int:

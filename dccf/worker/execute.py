@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from dccf import errors
@@ -20,6 +20,7 @@ from dccf.store.bundles import NewFile
 from dccf.store.database import Database
 from dccf.worker.logwriter import LogWriter
 from dccf.worker.persist import persist
+from dccf.worker.tally import Counts, lone_counts
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Execution:
     lease: Lease
     job: Job
     stop: StopSignal
+    counts: Counts = field(default_factory=lone_counts)
 
     @property
     def ref(self) -> AttemptRef:
@@ -120,7 +122,9 @@ class Execution:
 
     def settle(self, ending: Ending) -> Job:
         """End the attempt in the store; see :func:`dccf.lifecycle.attempts.finish`."""
-        return attempts.finish(self.database, self.settings, self.lease, ending)
+        job = attempts.finish(self.database, self.settings, self.lease, ending)
+        self.counts.ended(ending, job)
+        return job
 
     def _note_warnings(self, ended: Exit) -> None:
         def note() -> None:
@@ -159,6 +163,7 @@ class Execution:
         with self.database.begin() as tx:
             attempts.require_fence(tx, self.lease)
             artifacts.add(tx, self.lease.job_id, self.lease.fence, files)
+        self.counts.stored(len(files), sum(stored.size for stored in writer.stored))
         if failure is not None:
             raise failure
 

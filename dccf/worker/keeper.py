@@ -22,6 +22,7 @@ from dccf.store.database import Listener
 from dccf.worker.adopt import Adopter
 from dccf.worker.board import Running
 from dccf.worker.context import WorkerContext
+from dccf.worker.tally import MAIN
 
 log = logging.getLogger(__name__)
 
@@ -176,8 +177,7 @@ class Keeper:
             context.board.clear(running)
             return
         try:
-            ending = Ending(JobState.FAILED, message, Reason.WORKER_LOST)
-            attempts.finish(context.database, context.settings, lease, ending)
+            self._finish(lease, Ending(JobState.FAILED, message, Reason.WORKER_LOST))
         except errors.FencePassed:
             log.info("job %s: attempt %d had already ended", running.job_id, running.fence)
         context.board.clear(running)
@@ -198,8 +198,12 @@ class Keeper:
                 JobState.QUEUED, f"worker {lease.worker} lost track of the attempt and handed the job back"
             )
             with contextlib.suppress(errors.FencePassed):  # it has ended meanwhile
-                attempts.finish(self._context.database, self._context.settings, lease, ending)
+                self._finish(lease, ending)
         self._strays = strays
+
+    def _finish(self, lease: Lease, ending: Ending) -> None:
+        job = attempts.finish(self._context.database, self._context.settings, lease, ending)
+        self._context.tally.of(MAIN).ended(ending, job)
 
     def _beat(self) -> None:
         settings = self._context.settings

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ from celery.bootsteps import StartStopStep
 from celery.states import FAILURE
 from celery.worker import state
 
-from dccf import errors
+from dccf import errors, metrics
 from dccf.celery_app import app
 from dccf.celery_app.conf import TASK_NAME
 from dccf.config import Settings
@@ -25,6 +26,7 @@ from dccf.models import JobState
 from dccf.worker import context
 from dccf.worker.context import Gate, WorkerContext, make_runner
 from dccf.worker.keeper import Keeper
+from dccf.worker.tally import TallyCollector
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +114,20 @@ def make_adoption_step(keepers: list[Keeper]) -> type[StartStopStep]:
     return Adopt
 
 
+def serve_metrics(worker_context: WorkerContext) -> Callable[[], None]:
+    """Tell Prometheus what all processes of the worker count, if a port is set; give what ends it.
+
+    Raises:
+        ConfigError: the port cannot be listened on.
+    """
+    settings = worker_context.settings
+    if settings.metrics_port is None:
+        return lambda: None
+    registry = metrics.make_registry()
+    registry.register(TallyCollector(worker_context.tally, worker_context.board))
+    return metrics.serve(settings.metrics_host, settings.metrics_port, registry)
+
+
 def run(settings: Settings | None = None) -> None:
     """Run a worker until it is told to stop.
 
@@ -148,10 +164,12 @@ def run(settings: Settings | None = None) -> None:
     )
     keeper = make_keeper(worker, worker_context)
     keepers.append(keeper)
+    close_metrics = serve_metrics(worker_context)
     try:
         worker.start()  # until the pool has ended
         keeper.adopter.wait(lambda: state.should_terminate is not None)
     finally:
         keeper.stop()
+        close_metrics()
         lock.close()
     sys.exit(worker.exitcode)

@@ -52,14 +52,16 @@ def _attempt(
     except errors.EngineUnavailable as error:
         why = f"worker {worker.settings.worker_name} cannot take the job: {error}"
         persist(lambda: hints.decline(worker.database, job_id, why), waiting)
+        worker.counts.claimed("declined")
         return None
     # The hint is gone when this returns: with PostgreSQL away it is better to wait than to wait for another hint.
     claimed = persist(lambda: attempts.claim(worker.database, worker.settings, job_id, worker.holder), waiting)
+    worker.counts.claimed("taken" if claimed else "not_to_be_had")
     if claimed is None:
         return _without_claim(task, worker, job_id, parents, call)
     lease, job = claimed
     stop = worker.board.begin(worker.entry, lease.job_id, lease.fence)
-    execution = Execution(worker.settings, worker.database, worker.runner, lease, job, stop)
+    execution = Execution(worker.settings, worker.database, worker.runner, lease, job, stop, worker.counts)
     try:
         return execution.run()
     except errors.FencePassed as error:

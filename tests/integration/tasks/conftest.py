@@ -17,6 +17,7 @@ from dccf.celery_app import app
 from dccf.models import Job
 from dccf.store import jobs
 from dccf.tasks import run_dockerfile
+from tests.acceptance.conftest import free_port
 from tests.conftest import drop_database, make_database
 from tests.processes import DccfProcess, wait_for
 
@@ -55,15 +56,25 @@ def fleet_environment(postgres_url: str, template: str) -> Iterator[dict[str, st
 
 
 @pytest.fixture(scope="session")
-def controller(fleet_environment: dict[str, str]) -> Iterator[DccfProcess]:
-    process = DccfProcess(["controller"], fleet_environment, Path(fleet_environment["DCCF_BROKER_FOLDER"], "c.log"))
+def metrics_ports() -> dict[str, int]:
+    """Where the processes tell their figures."""
+    return {"controller": free_port(), "worker": free_port()}
+
+
+@pytest.fixture(scope="session")
+def controller(fleet_environment: dict[str, str], metrics_ports: dict[str, int]) -> Iterator[DccfProcess]:
+    environment = {**fleet_environment, "DCCF_METRICS_PORT": str(metrics_ports["controller"])}
+    process = DccfProcess(["controller"], environment, Path(fleet_environment["DCCF_BROKER_FOLDER"], "c.log"))
     yield process
     process.stop()
 
 
 @pytest.fixture(scope="session")
-def worker(fleet_environment: dict[str, str], controller: DccfProcess) -> Iterator[DccfProcess]:
-    process = DccfProcess(["worker"], fleet_environment, Path(fleet_environment["DCCF_BROKER_FOLDER"], "w.log"))
+def worker(
+    fleet_environment: dict[str, str], controller: DccfProcess, metrics_ports: dict[str, int]
+) -> Iterator[DccfProcess]:
+    environment = {**fleet_environment, "DCCF_METRICS_PORT": str(metrics_ports["worker"])}
+    process = DccfProcess(["worker"], environment, Path(fleet_environment["DCCF_BROKER_FOLDER"], "w.log"))
     yield process
     process.stop()
 
