@@ -14,10 +14,10 @@ from typing import Any
 from dccf.celery_app import app
 from dccf.celery_app.conf import TASK_NAME
 from dccf.celery_app.task import JobTask
-from dccf.errors import JobFailed
+from dccf.errors import InvalidRequest, JobFailed, LimitReached
 
 
-@app.task(bind=True, base=JobTask, name=TASK_NAME, throws=(JobFailed,))
+@app.task(bind=True, base=JobTask, name=TASK_NAME, throws=(JobFailed, InvalidRequest, LimitReached))
 def run_dockerfile(self: JobTask, *parents: Any, **call: Any) -> dict[str, Any]:
     """Build a Dockerfile, run the image, keep what it wrote to ``/output/`` and what it printed.
 
@@ -32,6 +32,9 @@ def run_dockerfile(self: JobTask, *parents: Any, **call: Any) -> dict[str, Any]:
     Raises:
         JobFailed: from ``get()``: the job failed; carries reason, exit code and the log's tail.
         TaskRevokedError: from ``get()``: the job was cancelled.
+        NotFound: from ``get()``: the job was removed after its end, and its result with it.
+        LimitReached: from ``get()`` of a message sent by the task's name: its owner has as many jobs waiting as
+            they may, so that it was not made a job.
     """
     # The worker's parts load Docker's SDK, which a process that only submits does not need.
     from dccf.worker import perform

@@ -21,7 +21,7 @@ from dccf.store.database import Database
 
 log = logging.getLogger(__name__)
 
-bp = APIBlueprint("metrics", __name__, tag="Health")
+bp = APIBlueprint("metrics", __name__, tag="Metrics")
 
 EXTENSION = "dccf-metrics"
 #: What was read from PostgreSQL is told again for so long, however many ask.

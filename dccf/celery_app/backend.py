@@ -15,10 +15,10 @@ from celery.exceptions import ChordError, TaskRevokedError
 from celery.result import GroupResult, allow_join_result
 
 from dccf.celery_app import results
-from dccf.errors import InvalidRequest
+from dccf.errors import InvalidRequest, NotFound
 from dccf.lifecycle.ids import parse_job_id
 from dccf.models import Job, JobState
-from dccf.store import chords, jobs
+from dccf.store import chords, jobs, retention
 from dccf.store.chords import Part
 
 _CELERY_STATES = {
@@ -37,9 +37,8 @@ class JobBackend(DatabaseBackend):
 
     def find_job(self, task_id: str) -> Job | None:
         """Get the job that a task id stands for, if it is one."""
-        try:
-            job_id: UUID = parse_job_id(task_id)
-        except InvalidRequest:
+        job_id = _job_id(task_id)
+        if job_id is None:
             return None
         with self.app.database.begin() as tx:
             return jobs.get(tx, job_id)
@@ -48,7 +47,7 @@ class JobBackend(DatabaseBackend):
         job = self.find_job(task_id)
         if job is None:
             meta: dict[str, Any] = super()._get_task_meta_for(task_id)
-            return meta
+            return self._removed(task_id) if meta["status"] == states.PENDING else meta
         return {
             "task_id": task_id,
             "status": _CELERY_STATES[job.state],
@@ -57,6 +56,19 @@ class JobBackend(DatabaseBackend):
             "children": [],
             "date_done": job.finished_at and job.finished_at.isoformat(),
         }
+
+    def _removed(self, task_id: str) -> dict[str, Any]:
+        """Say of a job that was removed that it was, so that nobody waits for ever; else that it is pending."""
+        meta: dict[str, Any] = {"task_id": task_id, "status": states.PENDING, "result": None, "children": []}
+        job_id = _job_id(task_id)
+        if job_id is None:
+            return meta
+        with self.app.database.begin() as tx:
+            is_removed = retention.was_removed(tx, job_id)
+        if not is_removed:
+            return meta
+        gone = NotFound(f"job {task_id} was removed after its end, and its result with it")
+        return {**meta, "status": states.FAILURE, "result": gone, "traceback": None}
 
     def _result_of(self, job: Job) -> Any:
         if job.state is JobState.SUCCEEDED:
@@ -134,6 +146,13 @@ class JobBackend(DatabaseBackend):
         with allow_join_result():
             results_in_order: list[Any] = header.join(propagate=True)
             return results_in_order
+
+
+def _job_id(task_id: str) -> UUID | None:
+    try:
+        return parse_job_id(task_id)
+    except InvalidRequest:
+        return None
 
 
 def _raise_chord_error(task_id: str, cause: BaseException) -> NoReturn:

@@ -160,9 +160,14 @@ class JobTask(Task):
                 max_attempts=self.app.settings.max_attempts,
                 idempotency_key=key,
                 request_hash=intake.request_hash(spec) if intake else None,
-                is_admitted=bool(self.app.current_worker_task),
+                is_admitted=self._goes_on_from_a_job(job_id),
             )
             return submit(tx, self.app.settings, new)
+
+    def _goes_on_from_a_job(self, job_id: UUID) -> bool:
+        """Tell whether a running task submits this job. A message by name that its own worker submits is no such."""
+        running = self.app.current_worker_task
+        return bool(running) and running.request.id != str(job_id)
 
     def _stored_bundle(self, bundle: str, given: Mapping[str, Any]) -> tuple[str, JobSpec, UUID]:
         bundle_id = parse_job_id(bundle)

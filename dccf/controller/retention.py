@@ -19,6 +19,11 @@ BATCH = 100
 PAUSE_SECONDS = 600.0
 #: A bundle without a job lives at least this long: a signature may still be called.
 BUNDLE_SECONDS = 7 * 86400.0
+#: What reminds of a removed job or of a chord that is over is kept this long.
+REMNANT_SECONDS = 7 * 86400.0
+#: A chord whose parts do not all return is given up after this long.
+CHORD_SECONDS = 90 * 86400.0
+_BUNDLES, _REMNANTS = "bundles", "remnants"
 
 
 class RetentionWalk:
@@ -33,16 +38,17 @@ class RetentionWalk:
         self._rules = settings.retention or ()
         self._places: dict[RetentionRule, Place | None] = {}
         self._bundle_place: Place | None = None
-        self._resume_at: dict[RetentionRule | None, float] = {}
+        self._resume_at: dict[RetentionRule | str, float] = {}
 
     def step(self) -> int:
-        """Do one batch of each rule that is due, and of unused bundles; give the number of rows removed.
+        """Do one batch of each rule that is due, and of what nothing needs; give the number of rows removed.
 
         Raises:
             StoreUnavailable: PostgreSQL is away.
         """
         removed = sum(self._step(rule) for rule in self._rules if self._is_due(rule))
-        return removed + (self._step_bundles() if self._is_due(None) else 0)
+        removed += self._step_bundles() if self._is_due(_BUNDLES) else 0
+        return removed + (self._step_remnants() if self._is_due(_REMNANTS) else 0)
 
     def run_through(self) -> int:
         """Walk to the end of every rule now; give the number of rows removed.
@@ -51,11 +57,12 @@ class RetentionWalk:
             StoreUnavailable: PostgreSQL is away.
         """
         removed = 0
-        while any(self._is_due(rule) for rule in (*self._rules, None)):
+        walks: tuple[RetentionRule | str, ...] = (*self._rules, _BUNDLES, _REMNANTS)
+        while any(self._is_due(walk) for walk in walks):
             removed += self.step()
         return removed
 
-    def _is_due(self, rule: RetentionRule | None) -> bool:
+    def _is_due(self, rule: RetentionRule | str) -> bool:
         return time.monotonic() >= self._resume_at.get(rule, 0.0)
 
     def _step(self, rule: RetentionRule) -> int:
@@ -73,12 +80,19 @@ class RetentionWalk:
             removed, self._bundle_place = retention.remove_unused_bundles(
                 tx, self._bundle_place, BUNDLE_SECONDS, BATCH
             )
-        self._pause_at_end(None, self._bundle_place)
+        self._pause_at_end(_BUNDLES, self._bundle_place)
         return removed
 
-    def _pause_at_end(self, rule: RetentionRule | None, place: Place | None) -> None:
+    def _step_remnants(self) -> int:
+        with self._database.begin() as tx:
+            removed = retention.remove_remnants(tx, REMNANT_SECONDS, CHORD_SECONDS, BATCH)
+        if not removed:
+            self._resume_at[_REMNANTS] = time.monotonic() + PAUSE_SECONDS
+        return removed
+
+    def _pause_at_end(self, walk: RetentionRule | str, place: Place | None) -> None:
         if place is None:
-            self._resume_at[rule] = time.monotonic() + PAUSE_SECONDS
+            self._resume_at[walk] = time.monotonic() + PAUSE_SECONDS
 
 
 def preview(database: Database, settings: Settings) -> list[tuple[RetentionRule, int]]:

@@ -15,7 +15,7 @@ from dccf.controller import retention
 from dccf.lifecycle import attempts, cancel, removal
 from dccf.lifecycle.attempts import Holder
 from dccf.models import LogChunk, Stream
-from dccf.store import jobs, logs
+from dccf.store import chords, jobs, logs
 from dccf.store.database import Database
 from tests.integration.lifecycle.conftest import SubmitJob
 from tests.integration.lifecycle.test_life import DONE, claimed, collecting
@@ -144,3 +144,32 @@ def test_only_an_ended_job_of_ones_own_can_be_removed(database: Database, submit
 def test_a_rule_that_is_none_is_refused_with_the_ways_to_write_one(rule: str) -> None:
     with pytest.raises(ValueError, match="is not a retention rule; write jobs, logs"):
         RetentionRule.parse(rule)
+
+
+def test_chords_that_are_over_and_notes_of_removed_jobs_go_after_a_while(
+    database: Database, settings: Settings, submit_job: SubmitJob, me: Holder
+) -> None:
+    kept, forgotten = (ended(database, settings, submit_job().id, me, 1) for _ in range(2))
+    removal.remove(database, kept)
+    removal.remove(database, forgotten)
+    with database.begin() as tx:
+        for group in ("sent", "just sent", "waits", "never ends"):
+            chords.set_size(tx, group, 2)
+            chords.add_part(tx, group, 0, chords.Part("t", "SUCCESS", "{}"))
+        for statement in (
+            "UPDATE chord SET created_at = now() - interval '8 days'",
+            "UPDATE chord SET delivered_at = now() - interval '8 days' WHERE group_id = 'sent'",
+            "UPDATE chord SET delivered_at = now() WHERE group_id = 'just sent'",
+            "UPDATE chord SET created_at = now() - interval '91 days' WHERE group_id = 'never ends'",
+        ):
+            tx.execute(text(statement))
+        tx.execute(
+            text("UPDATE removed_job SET removed_at = now() - interval '8 days' WHERE id = :id"), {"id": forgotten}
+        )
+
+    retention.RetentionWalk(database, settings).run_through()
+
+    with database.begin() as tx:
+        assert set(tx.execute(text("SELECT group_id FROM chord")).scalars()) == {"just sent", "waits"}
+        assert set(tx.execute(text("SELECT group_id FROM chord_part")).scalars()) == {"just sent", "waits"}
+    assert left(database, "removed_job") == {kept}

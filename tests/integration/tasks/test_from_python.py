@@ -19,7 +19,7 @@ from sqlalchemy import text
 from dccf import errors
 from dccf.administration import OwnerLimits
 from dccf.celery_app import app, dispatch
-from dccf.lifecycle import owners
+from dccf.lifecycle import owners, removal
 from dccf.models import Job, JobState, Reason
 from dccf.store import artifacts, blobs, bundles, history
 from dccf.store.outbox import Hint
@@ -153,6 +153,24 @@ def test_a_job_sent_by_name_is_submitted_by_the_worker(job_of: JobOf) -> None:
     app.send_task("dccf.run_dockerfile", kwargs={"files": {"Dockerfile": "FROM busybox\n"}}, task_id=task_id)
     assert app.AsyncResult(task_id).get(timeout=PATIENCE)["state"] == "succeeded"
     assert job_of(task_id).state == JobState.SUCCEEDED
+
+
+def test_a_job_sent_by_name_is_held_to_its_owners_limit(fleet_environment: dict[str, str]) -> None:
+    owners.set_limits(app.database, app.settings, "held", OwnerLimits(queued=0))
+    task_id = str(uuid4())
+    call = {"files": {"Dockerfile": "FROM busybox\n"}, "owner": "held"}
+    app.send_task("dccf.run_dockerfile", kwargs=call, task_id=task_id)
+    with pytest.raises(errors.LimitReached, match="owner held has 0 jobs waiting, which is the limit"):
+        app.AsyncResult(task_id).get(timeout=PATIENCE)
+    assert app.backend.find_job(task_id) is None
+
+
+def test_who_waits_for_a_job_that_is_removed_is_told(scripted: Scripted) -> None:
+    result = scripted().delay()
+    result.get(timeout=PATIENCE)
+    removal.remove(app.database, UUID(result.id))
+    with pytest.raises(errors.NotFound, match=f"job {result.id} was removed"):
+        app.AsyncResult(result.id).get(timeout=PATIENCE)
 
 
 def test_a_doubled_hint_runs_nothing_twice(scripted: Scripted, job_of: JobOf) -> None:

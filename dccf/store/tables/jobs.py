@@ -1,4 +1,4 @@
-"""The declared schema; migrations create the same one, which a test proves."""
+"""Jobs, and what belongs to them: attempts, history, log, files; and chords of jobs."""
 
 from __future__ import annotations
 
@@ -8,93 +8,26 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
     Uuid,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
 from dccf.models import JobState, Stream
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "pk": "%(table_name)s_pkey",
-    }
-)
+from dccf.store.tables.schema import metadata, time_column
 
 _STATES = ", ".join(f"'{state.value}'" for state in JobState)
 _STREAMS = ", ".join(f"'{stream.value}'" for stream in Stream)
-
-
-def _time(name: str, *, required: bool = False, default_now: bool = False) -> Column[object]:
-    return Column(
-        name,
-        DateTime(timezone=True),
-        nullable=not (required or default_now),
-        server_default=func.now() if default_now else None,
-    )
-
-
-blob = Table(
-    "blob",
-    metadata,
-    # A surrogate key: content can be streamed in before its hash is known, and nothing is rewritten after.
-    Column("id", Uuid, primary_key=True),
-    Column("sha256", LargeBinary, unique=True),  # NULL while the content is still coming in
-    Column("size", BigInteger, nullable=False, server_default="0"),
-    Column("stored_size", BigInteger, nullable=False, server_default="0"),
-    Column("codec", SmallInteger, nullable=False, server_default="0"),  # 0 raw, 1 zstd per chunk
-    Column("chunk_size", Integer, nullable=False),
-    _time("touched_at", default_now=True),
-    CheckConstraint("sha256 IS NULL OR octet_length(sha256) = 32", name="sha256_length"),
-)
-
-blob_chunk = Table(
-    "blob_chunk",
-    metadata,
-    Column("blob_id", Uuid, ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True),
-    Column("seq", Integer, primary_key=True),
-    # STORAGE EXTERNAL (set by the migration): PostgreSQL's own compression only costs time on zstd data.
-    Column("data", LargeBinary, nullable=False),
-)
-
-bundle = Table(
-    "bundle",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("owner", Text, nullable=False),
-    Column("spec", JSONB, nullable=False),  # the options that a signature was made with
-    Column("size", BigInteger, nullable=False),
-    Column("file_count", Integer, nullable=False),
-    _time("created_at", default_now=True),
-)
-
-Index("bundle_created_at_idx", bundle.c.created_at, bundle.c.id)
-
-bundle_file = Table(
-    "bundle_file",
-    metadata,
-    Column("bundle_id", Uuid, ForeignKey("bundle.id", ondelete="CASCADE"), primary_key=True),
-    Column("path", Text, primary_key=True),
-    Column("mode", Integer, nullable=False),
-    Column("blob_id", Uuid, ForeignKey("blob.id", ondelete="RESTRICT"), nullable=False, index=True),
-)
 
 job = Table(
     "job",
@@ -118,23 +51,23 @@ job = Table(
     Column("max_attempts", Integer, nullable=False),
     Column("lease_owner", Text),
     Column("worker", Text),
-    _time("lease_expires_at"),
+    time_column("lease_expires_at"),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
-    _time("run_after", required=True),
-    _time("queue_deadline_at"),  # when it has waited too long for its first start
-    _time("deadline_at"),  # when it has taken too long as a whole
+    time_column("run_after", required=True),
+    time_column("queue_deadline_at"),  # when it has waited too long for its first start
+    time_column("deadline_at"),  # when it has taken too long as a whole
     Column("hints", Integer, nullable=False, server_default="0"),
-    _time("hint_after"),  # when the next hint may go out; NULL when none is wanted
+    time_column("hint_after"),  # when the next hint may go out; NULL when none is wanted
     # What it was last said to wait for (dccf.models.WaitingFor), so that it is said once.
     Column("waiting_for", SmallInteger, nullable=False, server_default="0"),
-    _time("hinted_at"),  # when the last hint went out
+    time_column("hinted_at"),  # when the last hint went out
     Column("idempotency_key", Text),
     Column("request_hash", LargeBinary),
-    _time("created_at", default_now=True),
-    _time("started_at"),
-    _time("running_at"),
-    _time("collecting_at"),
-    _time("finished_at"),
+    time_column("created_at", default_now=True),
+    time_column("started_at"),
+    time_column("running_at"),
+    time_column("collecting_at"),
+    time_column("finished_at"),
     UniqueConstraint("owner", "idempotency_key"),
     CheckConstraint(f"state IN ({_STATES})", name="state"),
     CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
@@ -176,10 +109,10 @@ attempt = Table(
     Column("job_id", Uuid, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
     Column("fence", Integer, primary_key=True),
     Column("worker", Text, nullable=False),
-    _time("claimed_at", default_now=True),
-    _time("running_at"),
-    _time("collecting_at"),
-    _time("finished_at"),
+    time_column("claimed_at", default_now=True),
+    time_column("running_at"),
+    time_column("collecting_at"),
+    time_column("finished_at"),
     Column("outcome", Text),
     Column("reason", Text),
     Column("message", Text),
@@ -191,7 +124,7 @@ job_event = Table(
     metadata,
     Column("seq", BigInteger, Identity(), primary_key=True),
     Column("job_id", Uuid, ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
-    _time("at", default_now=True),
+    time_column("at", default_now=True),
     Column("state", Text, nullable=False),
     Column("fence", Integer, nullable=False),
     Column("message", Text, nullable=False),
@@ -216,86 +149,20 @@ log_chunk = Table(
     Column("fence", Integer, primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("stream", Text, nullable=False),
-    _time("at", required=True),
+    time_column("at", required=True),
     Column("data", LargeBinary, nullable=False),
     Column("omitted_bytes", BigInteger, nullable=False, server_default="0"),
     ForeignKeyConstraint(["job_id", "fence"], ["attempt.job_id", "attempt.fence"], ondelete="CASCADE"),
     CheckConstraint(f"stream IN ({_STREAMS})", name="stream"),
 )
 
-api_token = Table(
-    "api_token",
+# That a job was there, for whoever still waits for its result.
+removed_job = Table(
+    "removed_job",
     metadata,
-    Column("id", Text, primary_key=True),  # the public part of the token
-    Column("owner", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("token_hash", LargeBinary, nullable=False),
-    Column("is_admin", Boolean, nullable=False),
-    _time("created_at", default_now=True),
-    _time("expires_at"),
-    _time("last_used_at"),
-    _time("revoked_at"),
-)
-
-owner_limit = Table(
-    "owner_limit",
-    metadata,
-    Column("owner", Text, primary_key=True),
-    Column("running", Integer),  # NULL: as the settings say
-    Column("queued", Integer),
-    CheckConstraint("running >= 0 AND queued >= 0", name="not_negative"),
-)
-
-queue_pause = Table(
-    "queue_pause",
-    metadata,
-    Column("queue", Text, primary_key=True),
-    Column("paused_by", Text, nullable=False),
-    _time("paused_at", default_now=True),
-)
-
-schedule = Table(
-    "schedule",
-    metadata,
-    Column("owner", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("cron", Text, nullable=False),
-    Column("time_zone", Text, nullable=False),
-    Column("missed", Text, nullable=False),  # what becomes of times at which no controller was alive
-    Column("spec", JSONB, nullable=False),
-    Column("bundle_id", Uuid, ForeignKey("bundle.id", ondelete="RESTRICT"), nullable=False, index=True),
-    Column("is_paused", Boolean, nullable=False, server_default=text("false")),
-    _time("next_at", required=True),
-    _time("last_at"),
-    Column("last_job_id", Uuid),  # that job may have been removed
-    Column("message", Text, nullable=False, server_default=""),
-    _time("created_at", default_now=True),
-    CheckConstraint("missed IN ('skip', 'one')", name="missed"),
-)
-Index("schedule_next_at_idx", schedule.c.next_at, postgresql_where=~schedule.c.is_paused)
-
-worker = Table(
-    "worker",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("lease_owner", Text, nullable=False),
-    Column("queues", ARRAY(Text), nullable=False),
-    Column("slots", Integer, nullable=False),
-    Column("engine", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("message", Text, nullable=False),  # why it takes no jobs, where it takes none
-    _time("started_at", default_now=True),
-    _time("heartbeat_at", default_now=True),
-)
-
-controller = Table(
-    "controller",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("version", Text, nullable=False),
-    Column("sweeps", JSONB, nullable=False, server_default=text("'{}'")),
-    _time("started_at", default_now=True),
-    _time("heartbeat_at", default_now=True),
+    Column("id", Uuid, primary_key=True),
+    time_column("removed_at", default_now=True),
+    Index("removed_job_removed_at_idx", "removed_at"),
 )
 
 chord = Table(
@@ -303,8 +170,9 @@ chord = Table(
     metadata,
     Column("group_id", Text, primary_key=True),
     Column("size", Integer),  # NULL until the group has been sent; parts may return before
-    _time("created_at", default_now=True),
-    _time("delivered_at"),
+    time_column("created_at", default_now=True),
+    time_column("delivered_at"),
+    Index("chord_created_at_idx", "created_at"),
 )
 
 chord_part = Table(
