@@ -10,6 +10,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.docker, pytest.mark.postgres]
 JOBS = int(os.environ.get("CHAOS_JOBS", "200"))
 SEED = int(os.environ.get("CHAOS_SEED", "5"))
 DOCKERFILE = "FROM busybox\nCMD sleep $S; echo $N > /output/n\n"
+#: So many submit at once: one alone would wait for each fault of the API, and the workers for it.
+SUBMITTERS = 4
 #: The whole may take this long for each job, on top of what the harm costs.
 JOB_SECONDS = 4.0
 HARM_SECONDS = 300.0
@@ -84,7 +88,9 @@ def live_through(stack: Stack, havoc: Havoc, tmp_path: Path) -> None:
     with stack.client() as client:
         havoc.start()
         try:
-            handles = [submit(client, tmp_path, number, 0.2 + 2.8 * lengths.random() ** 4) for number in range(JOBS)]
+            seconds = [0.2 + 2.8 * lengths.random() ** 4 for _ in range(JOBS)]
+            with ThreadPoolExecutor(SUBMITTERS) as people:
+                handles = list(people.map(partial(submit, client, tmp_path), range(JOBS), seconds))
             half = handles[: JOBS // 2]
             wait_for("half of the jobs to end", lambda: ended(half), HARM_SECONDS + JOBS * JOB_SECONDS)
         finally:
