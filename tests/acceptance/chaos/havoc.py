@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shlex
 import signal
-import subprocess
 import threading
 import time
-from pathlib import Path
 
 from tests.acceptance.conftest import Stack, _command
-from tests.processes import wait_for
 
 #: The lease of the stack is 9 s: some of the freezes last longer, so that their workers are declared lost.
 FREEZE_SECONDS = (1.0, 14.0)
@@ -30,7 +26,6 @@ class Havoc:
         self._random = random.Random(seed)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="havoc")
-        self._postgres: subprocess.Popen[bytes] | None = None
         self.done: list[str] = []
 
     def start(self) -> None:
@@ -40,12 +35,6 @@ class Havoc:
         """End the harm; everything is left running."""
         self._ended.set()
         self._thread.join()
-
-    def close(self) -> None:
-        """End the PostgreSQL that was started here: the stack ends only its own."""
-        if self._postgres is not None:
-            self._postgres.send_signal(signal.SIGINT)
-            self._postgres.wait(60)
 
     def _run(self) -> None:
         acts = 0
@@ -87,31 +76,12 @@ class Havoc:
                 os.kill(pid, signal.SIGKILL)
 
     def _stop_postgres(self) -> None:
-        """Stop PostgreSQL as a power cut would, and start it again with the same command after a while."""
+        """Stop PostgreSQL as a power cut would, and keep its supervisor from starting it for a while."""
         data = self._stack.folder / "postgres" / "data"
         pid = int((data / "postmaster.pid").read_text().splitlines()[0])
-        command = shlex.split((data / "postmaster.opts").read_text())
         self.done.append(f"PostgreSQL away for {OUTAGE_SECONDS:g} s")
+        # Without this file it takes its folder for no data, and ends at once.
+        version = (data / "PG_VERSION").rename(data / "PG_VERSION.away")
         os.kill(pid, signal.SIGQUIT)
-        wait_for("PostgreSQL to end", lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid))
         time.sleep(OUTAGE_SECONDS)
-        owner = data.stat()
-        with (data / "log").open("ab") as log:
-            self._postgres = subprocess.Popen(
-                command,
-                user=owner.st_uid,
-                group=owner.st_gid,
-                extra_groups=[],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd=data,
-            )
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+        version.rename(data / "PG_VERSION")

@@ -66,7 +66,7 @@ def ended(handles: list[JobHandle]) -> bool:
 
 @pytest.fixture
 def own_stack() -> Iterator[Stack]:
-    """A stack that no other test uses: its PostgreSQL is not its own any more afterwards."""
+    """A stack that no other test uses."""
     with running_stack("kafka" if can_run_kafka() else "file") as running:
         yield running
 
@@ -77,7 +77,6 @@ def test_jobs_end_once_each_whatever_is_killed_frozen_or_away(own_stack: Stack, 
         live_through(own_stack, havoc, tmp_path)
     finally:
         havoc.stop()
-        havoc.close()
 
 
 def live_through(stack: Stack, havoc: Havoc, tmp_path: Path) -> None:
