@@ -9,14 +9,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
+import billiard
 from celery import signals
 from celery.bootsteps import StartStopStep
 from celery.states import FAILURE
 from celery.worker import state
 
-from dccf import errors, metrics
+from dccf import errors, metrics, transport
 from dccf.celery_app import app
 from dccf.celery_app.conf import TASK_NAME
 from dccf.config import Settings
@@ -129,7 +130,7 @@ def serve_metrics(worker_context: WorkerContext) -> Callable[[], None]:
 
 
 def run(settings: Settings | None = None) -> None:
-    """Run a worker until it is told to stop.
+    """Run a worker until it is told to stop; ends the process.
 
     Raises:
         ConfigError: a setting is missing or not allowed.
@@ -172,4 +173,19 @@ def run(settings: Settings | None = None) -> None:
         keeper.stop()
         close_metrics()
         lock.close()
-    sys.exit(worker.exitcode)
+    _leave(worker.exitcode)
+
+
+def _leave(code: int | None) -> NoReturn:
+    """End the process without billiard's exit handler, when everything is done.
+
+    A pool process that is killed while it waits for work (SIGTERM to the whole group, as systemd sends it) keeps the
+    lock of the pool's queue, and that handler waits for the lock for ever.
+    """
+    for process in billiard.active_children():
+        process.terminate()
+    transport.close_clients()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
