@@ -19,6 +19,7 @@ from dccf.runner import (
     cleaning,
     endings,
     hints,
+    housekeeping,
     imagecache,
     images,
     policy,
@@ -255,14 +256,18 @@ class DockerRunner:
                 for image in self._engine.nameless_images(labels, NAMELESS_SECONDS):
                     self._engine.remove_image(image)
             self._builder.drop_cache(self._known_capabilities())
+            if self._known_capabilities().is_exclusive:
+                housekeeping.remove_idle(self._engine)
         except Refused as error:
-            raise EngineUnavailable(f"The Docker daemon does not remove old images: {error}") from error
+            raise EngineUnavailable(f"The Docker daemon does not remove what is old: {error}") from error
 
     def drop_kept_images(self) -> None:
-        """Remove all kept images that nobody uses, when the disk is short say."""
+        """Remove all kept images that nobody uses, when the disk is short; on a daemon of our own bases as well."""
         try:
             self._images.trim(0)
             self._builder.drop_cache(self._known_capabilities())
+            if self._known_capabilities().is_exclusive:
+                housekeeping.drop_images(self._engine, [self._settings.self_test_image])
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove kept images: {error}") from error
 

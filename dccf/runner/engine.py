@@ -161,7 +161,7 @@ class Engine:
         """List containers in any state that carry all these labels."""
         wanted = [f"{key}={value}" for key, value in labels.items()]
         with mapped_errors():
-            return list(self.client.containers(all=True, filters={"label": wanted}))
+            return list(self.client.containers(all=True, filters={"label": wanted} if wanted else {}))
 
     def remove_container(self, container: str) -> None:
         """Kill and remove a container with its anonymous volumes; one that is gone is fine.
@@ -191,6 +191,11 @@ class Engine:
         for names, labels_found in found:
             yield list(names or ()), dict(labels_found or {})
 
+    def unused_volumes(self) -> list[dict[str, Any]]:
+        """List the volumes that no container has."""
+        with mapped_errors():
+            return list(self.client.volumes(filters={"dangling": ["true"]}).get("Volumes") or ())
+
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""
         with _absent_is_fine(), mapped_errors():
@@ -205,7 +210,7 @@ class Engine:
         """List the ids of nameless images and layers, with nothing above them, that carry all these labels."""
         wanted = [f"{key}={value}" for key, value in labels.items()]
         with mapped_errors():
-            found = self.client.images(filters={"label": wanted, "dangling": True})
+            found = self.client.images(filters={"dangling": True, **({"label": wanted} if wanted else {})})
         latest = time.time() - min_age_seconds
         return [str(item["Id"]) for item in found if item["Created"] <= latest or not min_age_seconds]
 

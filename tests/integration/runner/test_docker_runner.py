@@ -9,15 +9,17 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import docker.errors
 import pytest
 
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.local.daemon import PrivateDaemon
 from dccf.models import Reason, StopCause, Stream
+from dccf.runner import housekeeping
 from dccf.runner.docker_runner import DockerRunner
 from dccf.runner.engine import Engine
 from dccf.runner.probe import probe
@@ -319,6 +321,54 @@ def test_a_daemon_that_dies_is_no_end_of_a_container(tmp_path: Path) -> None:
     attempt.close()
     assert attempt.runner.attempts("test-worker") == []
     daemon.stop()
+
+
+@pytest.mark.parametrize("is_exclusive", [True, False])
+def test_what_is_old_goes_from_a_daemon_of_our_own_only(
+    docker_url: str, monkeypatch: pytest.MonkeyPatch, is_exclusive: bool
+) -> None:
+    monkeypatch.setattr(housekeeping, "IDLE_SECONDS", -1)  # the daemon's times are whole seconds
+    runner, client = runner_with(docker_url, "buildkit"), Engine(docker_url).client
+    assert runner._capabilities is not None
+    runner._capabilities = dataclasses.replace(runner._capabilities, is_exclusive=is_exclusive)
+    play = Play(runner)
+    play.build_and_run("FROM busybox\nCMD true")  # its container has ended, and is the worker's to remove
+    ended = client.create_container("busybox", ["true"], name="ended")
+    client.create_volume("unused")
+    client.commit(ended["Id"], repository="base", tag="1")
+    nameless = client.commit(ended["Id"], changes=["LABEL x=y"])["Id"]
+
+    def left() -> list[bool]:
+        looks = [
+            lambda: client.inspect_container("ended"),
+            lambda: client.inspect_volume("unused"),
+            lambda: client.inspect_image(nameless),
+            lambda: client.inspect_image("base:1"),
+        ]
+        return [is_there(look) for look in looks]
+
+    try:
+        runner.tidy()
+        assert left() == [not is_exclusive] * 3 + [True]
+        assert play.collect() == {}
+        runner.drop_kept_images()
+        assert left() == [not is_exclusive] * 4
+        assert client.inspect_image("busybox")
+    finally:
+        play.close()
+        if not is_exclusive:
+            client.remove_container("ended")
+            client.remove_volume("unused")
+            client.remove_image(nameless)
+            client.remove_image("base:1")
+
+
+def is_there(look: Callable[[], object]) -> bool:
+    try:
+        look()
+    except docker.errors.NotFound:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
