@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dccf.errors import AttemptFailed
+from dccf.local.daemon import PrivateDaemon
 from dccf.models import Reason, Stream
 from dccf.runner.engine import Engine
 from tests.integration.hostile.conftest import MakePlay
@@ -211,3 +212,25 @@ def test_files_in_tmp_count_as_memory(play: MakePlay) -> None:
     ended = attempt.build_and_run("FROM busybox\nCMD exec head -c 100m /dev/zero > /tmp/x")
 
     assert ended.reason == Reason.OUT_OF_MEMORY
+
+
+def test_root_is_nobody_outside_in_the_build_and_in_the_run(play: MakePlay) -> None:
+    attempt = play()
+
+    attempt.build_and_run("FROM busybox\nRUN cat /proc/self/uid_map > /built\nCMD cat /built /proc/self/uid_map")
+
+    maps = [line.split() for line in attempt.sink.data(Stream.STDOUT).decode().splitlines()]
+    assert len(maps) == 2
+    for inside, outside, count in maps:
+        assert (inside, count) == ("0", "65536")
+        assert int(outside) >= 100_000
+
+
+def test_the_daemon_keeps_little_of_a_log_on_its_disk(play: MakePlay, docker_daemon: PrivateDaemon) -> None:
+    attempt = play()
+
+    attempt.build_and_run("FROM busybox\nCMD yes 0123456789012345678901234567890123456789 | head -c 60m")
+
+    logs = list(docker_daemon.folder.rglob("local-logs/container.log*"))
+    assert logs
+    assert sum(log.stat().st_size for log in logs) < 25 << 20

@@ -258,3 +258,13 @@ def test_a_huge_context_is_streamed(play: MakePlay) -> None:
     tracemalloc.stop()
 
     assert peak < 16 << 20
+
+
+def test_a_build_step_that_floods_its_log_is_clipped_and_goes_on(play: MakePlay) -> None:
+    """BuildKit passes on 2 MiB a step (measured); of what the other builder sends, head and tail are kept."""
+    attempt = play()
+
+    ended = attempt.build_and_run("FROM busybox\nRUN yes | head -c 20m; touch /done\nCMD test -e /done")
+
+    assert ended.exit_code == 0
+    assert len(attempt.sink.data(Stream.BUILD_STDOUT)) < 4 << 20
