@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dccf.config import Settings
 from dccf.lifecycle import leases
-from dccf.store import jobs
+from dccf.store import jobs, server
 from dccf.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class OutageWatch:
             StoreUnavailable: PostgreSQL is away; the next call that goes through makes up for it.
         """
         with self._database.begin() as tx:
-            server_start = jobs.get_server_start(tx)
+            server_start = server.get_server_start(tx)
             server_age_seconds = (jobs.get_now(tx) - server_start).total_seconds()
         now = time.monotonic()
         had_gap = self._last_check is not None and now - self._last_check > self._settings.lease_seconds / 3

@@ -12,7 +12,7 @@ from dccf.config import Settings
 from dccf.lifecycle import channels, hints, transitions, waiting
 from dccf.lifecycle.endings import Ending, settle
 from dccf.models import Job, JobState, StopCause
-from dccf.store import history, jobs
+from dccf.store import history, jobs, server
 from dccf.store.database import Database
 
 
@@ -48,23 +48,69 @@ def claim(database: Database, settings: Settings, job_id: UUID, holder: Holder) 
     Raises:
         StoreUnavailable: PostgreSQL is away.
     """
-    with database.begin() as tx:
-        queued = jobs.get(tx, job_id)
+    return Claim(database, settings, job_id, holder).take()
+
+
+@dataclass
+class Claim:
+    """A claim that may be tried again: whether a commit went through whose answer was lost is asked, not guessed.
+
+    Else the job would stand still under this worker's lease until the worker notices that nobody runs it.
+    """
+
+    database: Database
+    settings: Settings
+    job_id: UUID
+    holder: Holder
+    #: The transaction whose commit was not answered, and what it took.
+    _doubt: tuple[str, Lease] | None = None
+
+    def take(self) -> tuple[Lease, Job] | None:
+        """Take the job, or find that the last try did; see :func:`claim`.
+
+        Raises:
+            StoreUnavailable: PostgreSQL is away; try again.
+        """
+        found = self._find_out()
+        if found is not None:
+            return found
+        with self.database.begin() as tx:
+            job = self._take(tx)
+            if job is not None:
+                self._doubt = (server.get_transaction(tx), self.holder.lease_for(job))
+        self._doubt = None
+        return None if job is None else (self.holder.lease_for(job), job)
+
+    def _find_out(self) -> tuple[Lease, Job] | None:
+        if self._doubt is None:
+            return None
+        transaction, lease = self._doubt
+        with self.database.begin() as tx:
+            is_ours = server.was_committed(tx, transaction) and jobs.hold_fence(
+                tx, lease.job_id, lease.fence, lease.lease_owner
+            )
+            job = jobs.get(tx, lease.job_id) if is_ours else None
+        self._doubt = None
+        return None if job is None else (lease, job)
+
+    def _take(self, tx: Connection) -> Job | None:
+        queued = jobs.get(tx, self.job_id)
         if queued is None or queued.state is not JobState.QUEUED:
             return None
-        why = waiting.why_not_now(tx, settings, queued.spec.queue, queued.owner)
+        why = waiting.why_not_now(tx, self.settings, queued.spec.queue, queued.owner)
         if why is not None:
-            hints.hold(tx, job_id, why)
+            hints.hold(tx, self.job_id, why)
             return None
-        message = f"worker {holder.worker} builds the image"
-        job = jobs.claim(tx, job_id, holder.lease_owner, holder.worker, settings.lease_seconds, message)
+        worker = self.holder.worker
+        message = f"worker {worker} builds the image"
+        job = jobs.claim(tx, self.job_id, self.holder.lease_owner, worker, self.settings.lease_seconds, message)
         if job is None:
             return None
-        history.open_attempt(tx, job.id, job.fence, holder.worker)
-        history.add_event(tx, job.id, job.state, job.fence, f"attempt {job.fence} started on worker {holder.worker}")
+        history.open_attempt(tx, job.id, job.fence, worker)
+        history.add_event(tx, job.id, job.state, job.fence, f"attempt {job.fence} started on worker {worker}")
         jobs.notify(tx, channels.JOB_CHANGED, str(job.id))
         jobs.notify(tx, channels.WORK_TO_DO, "")
-    return holder.lease_for(job), job
+        return job
 
 
 def advance(database: Database, lease: Lease, target: JobState, message: str) -> None:

@@ -9,7 +9,7 @@ from dccf.lifecycle import channels
 from dccf.lifecycle.attempts import Holder
 from dccf.lifecycle.endings import Ending, end
 from dccf.models import Job, JobState
-from dccf.store import history, jobs
+from dccf.store import held, history, jobs
 from dccf.store.database import Database
 
 
@@ -50,4 +50,4 @@ def find_requests(database: Database, holder: Holder) -> set[UUID]:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        return jobs.find_cancel_requests(tx, holder.lease_owner)
+        return held.find_cancel_requests(tx, holder.lease_owner)

@@ -9,7 +9,7 @@ from dccf.config import Settings
 from dccf.lifecycle.attempts import Holder, Lease
 from dccf.lifecycle.endings import Ending, end, settle, took_too_long
 from dccf.models import ACTIVE_STATES, Job, JobState, Reason
-from dccf.store import jobs, overdue
+from dccf.store import held, overdue
 from dccf.store.database import Database
 
 #: Jobs that one sweep takes in one transaction.
@@ -25,7 +25,7 @@ def extend(database: Database, holder: Holder, job_ids: Collection[UUID], lease_
         StoreUnavailable: PostgreSQL is away; the leases stand until they run out.
     """
     with database.begin() as tx:
-        return jobs.extend_leases(tx, holder.lease_owner, job_ids, lease_seconds)
+        return held.extend(tx, holder.lease_owner, job_ids, lease_seconds)
 
 
 def find_held(database: Database, holder: Holder) -> set[tuple[UUID, int]]:
@@ -35,7 +35,7 @@ def find_held(database: Database, holder: Holder) -> set[tuple[UUID, int]]:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        return jobs.find_held(tx, holder.lease_owner)
+        return held.find_held(tx, holder.lease_owner)
 
 
 def expire(database: Database, settings: Settings) -> list[Job]:
@@ -45,7 +45,7 @@ def expire(database: Database, settings: Settings) -> list[Job]:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        return [settle(tx, settings, job, _lost(job)) for job in jobs.lock_expired(tx, BATCH)]
+        return [settle(tx, settings, job, _lost(job)) for job in held.lock_expired(tx, BATCH)]
 
 
 def release_earlier(
@@ -59,7 +59,7 @@ def release_earlier(
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        earlier = jobs.lock_leased_by_earlier(tx, holder.worker, holder.lease_owner, states)
+        earlier = held.lock_leased_by_earlier(tx, holder.worker, holder.lease_owner, states)
         return [settle(tx, settings, job, _lost(job)) for job in earlier]
 
 
@@ -73,7 +73,7 @@ def adopt_earlier(database: Database, holder: Holder, lease_seconds: float) -> l
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
-        taken = jobs.take_over(tx, holder.worker, holder.lease_owner, ADOPTABLE_STATES, lease_seconds)
+        taken = held.take_over(tx, holder.worker, holder.lease_owner, ADOPTABLE_STATES, lease_seconds)
         return [(holder.lease_for(job), job) for job in taken]
 
 
@@ -105,7 +105,7 @@ def extend_all(database: Database, lease_seconds: float) -> int:
         StoreUnavailable: PostgreSQL is away again.
     """
     with database.begin() as tx:
-        return jobs.extend_all_leases(tx, lease_seconds)
+        return held.extend_all(tx, lease_seconds)
 
 
 def _lost(job: Job) -> Ending:

@@ -55,7 +55,8 @@ def _attempt(
         worker.counts.claimed("declined")
         return None
     # The hint is gone when this returns: with PostgreSQL away it is better to wait than to wait for another hint.
-    claimed = persist(lambda: attempts.claim(worker.database, worker.settings, job_id, worker.holder), waiting)
+    claim = attempts.Claim(worker.database, worker.settings, job_id, worker.holder)
+    claimed = persist(claim.take, waiting)
     worker.counts.claimed("taken" if claimed else "not_to_be_had")
     if claimed is None:
         return _without_claim(task, worker, job_id, parents, call)
