@@ -34,7 +34,7 @@ from dccf.lifecycle.attempts import Holder
 from dccf.lifecycle.endings import Ending
 from dccf.local import postgres
 from dccf.models import JobState
-from dccf.store import fleet, migrate
+from dccf.store import fleet, gauges, migrate
 from dccf.store.database import Database
 
 WORKERS = 8
@@ -172,6 +172,7 @@ def measure_sweeps(database: Database, settings: Settings, *, with_plans: bool) 
         "why jobs wait, 100 to tell": lambda: waiting.explain(database, settings),
         "retention, 100 jobs to go": retention.RetentionWalk(database, settings).step,
         "unused contents": lambda: garbage.sweep_blobs(database),
+        "GET /metrics, 5 queues": lambda: read_gauges(database),
     }
     is_fast = True
     for name, sweep in sweeps.items():
@@ -193,6 +194,12 @@ def measure_sweeps(database: Database, settings: Settings, *, with_plans: bool) 
                 forget_hints(database)
             is_fast = show_plans(database, statements) and is_fast
     return is_fast
+
+
+def read_gauges(database: Database) -> None:
+    """Read what the API tells Prometheus."""
+    with database.begin() as tx:
+        gauges.read(tx, {f"queue-{number}" for number in range(5)})
 
 
 def forget_hints(database: Database) -> None:
