@@ -1,4 +1,4 @@
-// KEDA's module for the sake of its CRDs, which the overlay `keda` needs: k8s/e2e/crds fetches it, nothing is built.
+// KEDA's module for the sake of its CRDs, which the overlay `keda` needs: `fetch` gets it, nothing is built.
 module dccf/k8s/e2e/keda
 
 go 1.24.0
