@@ -296,6 +296,6 @@ def test_at_the_owners_queued_limit_delay_raises_and_says_what_to_do(fleet_envir
 
 
 def test_a_running_job_past_its_limit_as_a_whole_is_stopped(scripted: Scripted, until: Until) -> None:
-    result = scripted(sleep_seconds=60).clone(kwargs={"job_timeout_seconds": 2}).delay()
+    result = scripted(sleep_seconds=60).clone(kwargs={"job_timeout_seconds": 5}).delay()
     job = until(result.id, lambda job: job.state.is_final)
     assert (job.reason, job.fence) == (Reason.JOB_TIMED_OUT, 1)
