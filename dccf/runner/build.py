@@ -52,8 +52,6 @@ class Progress(ABC):
         self._log = log
         #: Id of the image, once it is known.
         self.image = ""
-        #: Whether the first of the Dockerfile's steps was begun.
-        self.has_begun = False
 
     def take(self, record: dict[str, Any]) -> None:
         """Take one record of the answer.
@@ -109,7 +107,6 @@ class BuildKitProgress(Progress):
         if event.error and not self._failed:
             self._failed = event.digest
         if event.is_started or event.is_cached:
-            self.has_begun = self.has_begun or _VERTEX.fullmatch(event.name) is not None
             self._say(event)
 
     def _say(self, vertex: bktrace.Vertex) -> None:
@@ -184,7 +181,6 @@ class ClassicProgress(Progress):
         # A RUN can print such a line too; only the next number can be true.
         if match and int(match[1]) == self._step + 1:
             self._step += 1
-            self.has_begun = True
         at = 0
         for red in _ANSI_RED.finditer(text):
             self._write(Stream.BUILD_STDOUT, text[at : red.start()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 
@@ -21,8 +20,6 @@ from dccf.runner.probe import Capabilities, builder_for
 #: Dropping the cache takes some 0.1 s; who has waited this long for it goes on.
 LOCK_SECONDS = 10.0
 POLL_SECONDS = 0.02
-#: Waits before a build is tried again that failed before its first step.
-REPEAT_SECONDS = (0.1, 0.3)
 
 
 class ImageBuilder:
@@ -48,9 +45,6 @@ class ImageBuilder:
     ) -> str:
         """Build a Dockerfile that was checked, with this network for RUN; give the image's id.
 
-        A build that fails before its first step is tried again: BuildKit 20.10 may lose a build's context while
-        other builds are cut off (seen), and says so like of any error.
-
         Raises:
             AttemptFailed, AttemptStopped, EngineUnavailable: as :meth:`dccf.runner.base.Runner.build` says.
         """
@@ -59,26 +53,18 @@ class ImageBuilder:
         if builder == "classic":
             text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
         parameters = translation.build_parameters(attempt, spec, network, builder)
-        for wait in (*REPEAT_SECONDS, None):
-            progress: Progress = (
-                ClassicProgress(checked.dockerfile, log)
-                if builder == "classic"
-                else BuildKitProgress(checked.dockerfile, log)
-            )
-            packed = [(DOCKERFILE, text.encode("utf-8", "surrogateescape"))]
-            sent = tar_stream(packed, files, stop, mark=secrets.randbits(31), owner_id=owner_id)
-            self.may_have_cache = True
-            try:
-                with self._building():
-                    image = Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
-            except AttemptFailed as error:
-                if wait is None or progress.has_begun or error.reason != Reason.BUILD_FAILED:
-                    raise
-                time.sleep(wait)
-            else:
-                self._check(image)
-                return image
-        raise AssertionError("the last try returns or raises")
+        progress: Progress = (
+            ClassicProgress(checked.dockerfile, log)
+            if builder == "classic"
+            else BuildKitProgress(checked.dockerfile, log)
+        )
+        packed = [(DOCKERFILE, text.encode("utf-8", "surrogateescape"))]
+        sent = tar_stream(packed, files, stop, owner_id=owner_id)
+        self.may_have_cache = True
+        with self._building():
+            image = Build(self._engine, parameters, sent, progress).run(stop, spec.build_timeout_seconds)
+        self._check(image)
+        return image
 
     def drop_cache(self, capabilities: Capabilities) -> None:
         """Drop BuildKit's cache on a daemon of our own, unless somebody builds: his build needs it.

@@ -37,19 +37,15 @@ def tar_stream(
     texts: Iterable[tuple[str, bytes]],
     files: Iterable[ContextFile],
     stop: StopSignal,
-    mark: int = 0,
     owner_id: int = 0,
 ) -> Iterator[bytes]:
     """Pack texts and files as a tar archive, piece by piece; all belong to the user and group of one id.
-
-    ``mark`` is the time of the texts: BuildKit takes equal archives for one, and a build fails whose archive is that
-    of another build which is being cut off.
 
     Raises:
         AttemptStopped: ``stop`` said so.
     """
     for path, data in texts:
-        yield _header(path, len(data), 0o644, owner_id, mark)
+        yield _header(path, len(data), 0o644, owner_id)
         yield data
         yield _padding(len(data))
     for file in files:
@@ -64,10 +60,10 @@ def tar_stream(
     yield bytes(2 * _BLOCK)
 
 
-def _header(path: str, size: int, mode: int, owner_id: int, mtime: int = 0) -> bytes:
+def _header(path: str, size: int, mode: int, owner_id: int) -> bytes:
     member = tarfile.TarInfo(path)
-    # A fixed time: the same files make the same layers.
-    member.size, member.mode, member.mtime = size, mode & _PERMISSIONS, mtime
+    # Its time is the fixed one of 1970: the same files make the same layers.
+    member.size, member.mode = size, mode & _PERMISSIONS
     member.uid = member.gid = owner_id
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 

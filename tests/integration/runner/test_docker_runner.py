@@ -269,7 +269,8 @@ def test_an_image_that_runs_as_another_user_can_write_its_output(docker_url: str
 
 
 def test_a_bridge_is_there_when_it_is_allowed_and_asked_for(docker_url: str) -> None:
-    attempt = Play(runner_with(docker_url, "buildkit", allow_bridge=True), network="bridge")
+    runner = runner_with(docker_url, "buildkit", allow_bridge=True, bridge_firewall="off")
+    attempt = Play(runner, network="bridge")
 
     attempt.build_and_run("FROM busybox\nCMD ls /sys/class/net")
 
