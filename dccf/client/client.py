@@ -68,8 +68,7 @@ class Client:
             ApiUnavailable: the service cannot be reached.
         """
         parts = pack(source, files)
-        values = {name: _plain(value) for name, value in spec.items() if value is not None}
-        body = Body(parts, {"spec": json.dumps(values)}, lambda sent: _report(on_progress, sent, len(body)))
+        body = Body(parts, {"spec": json.dumps(_said(spec))}, lambda sent: _report(on_progress, sent, len(body)))
         headers = {
             "Content-Type": body.content_type,
             "Idempotency-Key": idempotency_key or secrets.token_urlsafe(16),
@@ -176,6 +175,11 @@ class Client:
     def readiness(self) -> dict[str, Any]:
         """Ask whether everything is there that the service needs."""
         return self._http.get_readiness()
+
+
+def _said(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what was not asked for: an API that is older than this client may not know its name."""
+    return {name: _plain(value) for name, value in spec.items() if value not in (None, {}, [], ())}
 
 
 def _plain(value: Any) -> Any:
