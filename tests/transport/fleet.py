@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from kombu import pools
 from kombu.exceptions import OperationalError
 
 import dccf.transport
 
-from .kafkahelp import unique, url
+from .kafkahelp import close_pools, unique, url
 from .waiting import wait_until
-
-_pools: Any = pools
 
 TASKS = int(os.environ.get("DCCF_FAULT_TASKS", "200"))
 SHARED_TASKS = int(os.environ.get("DCCF_FAULT_SHARED_TASKS", "3000"))
@@ -138,8 +135,7 @@ class Fleet:
             except subprocess.TimeoutExpired:
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait()
-        # kombu keeps pools per URL for the whole process; the next fleet needs new ones.
-        _pools.reset()
+        close_pools(self.app)
         dccf.transport.close_clients()
         figures.append(
             f"{self.name}: {len(self.sent)} confirmed, {len(self.refused)} raised, "

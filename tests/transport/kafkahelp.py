@@ -56,10 +56,22 @@ def application(broker: str, queue: str, **options: Any) -> Iterator[Any]:
     try:
         yield app
     finally:
+        close_pools(app)
         app.close()
-        # kombu keeps pools per URL for the whole process; the next application needs new ones.
-        _pools.reset()
         dccf.transport.close_clients()
+
+
+def close_pools(app: Any) -> None:
+    """Close an application's pools: kombu keeps them per URL for the whole process, and the next one needs new ones.
+
+    Those of other applications in this process stay open.
+    """
+    ours = (app.producer_pool, app.producer_pool.connections, app.pool)
+    for pool in ours:
+        pool.force_close_all()
+    for group in (_pools.producers, _pools.connections):
+        for key in [key for key, pool in group.items() if any(pool is one for one in ours)]:
+            dict.pop(group, key)
 
 
 def work_queue(name: str) -> Any:
