@@ -21,14 +21,16 @@ def make_registry() -> CollectorRegistry:
     return registry
 
 
-def serve(host: str, port: int, registry: CollectorRegistry) -> Callable[[], None]:
-    """Answer ``GET /metrics`` in a thread; give what ends it.
+def serve(host: str, port: int | None, registry: CollectorRegistry) -> Callable[[], None]:
+    """Answer ``GET /metrics`` in a thread, unless no port is set; give what ends it.
 
     It asks nobody who they are and answers every path alike: it belongs on a network of one's own.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
+    if port is None:
+        return lambda: None
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:

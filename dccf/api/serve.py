@@ -63,8 +63,7 @@ def run(settings: Settings) -> None:
 def _make_app(settings: Settings) -> Flask:
     """Make the application in the process that answers, and its metrics' own port beside it."""
     app = create_app(settings)
-    if settings.metrics_port is not None:
-        metrics.serve(settings.metrics_host, settings.metrics_port, registry_of(app))
+    metrics.serve(settings.metrics_host, settings.metrics_port, registry_of(app))
     return app
 
 

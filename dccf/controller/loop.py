@@ -134,14 +134,7 @@ def run(settings: Settings | None = None) -> None:
     controller = Controller(app, app.database, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: controller.ended.set())
-    close_metrics = _serve_metrics(controller)
+    close_metrics = metrics.serve(settings.metrics_host, settings.metrics_port, controller.metrics.registry)
     log.info("controller %s is ready", controller.name)
     controller.run()
     close_metrics()
-
-
-def _serve_metrics(controller: Controller) -> Callable[[], None]:
-    settings = controller.settings
-    if settings.metrics_port is None:
-        return lambda: None
-    return metrics.serve(settings.metrics_host, settings.metrics_port, controller.metrics.registry)

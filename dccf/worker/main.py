@@ -122,8 +122,6 @@ def serve_metrics(worker_context: WorkerContext) -> Callable[[], None]:
         ConfigError: the port cannot be listened on.
     """
     settings = worker_context.settings
-    if settings.metrics_port is None:
-        return lambda: None
     registry = metrics.make_registry()
     registry.register(TallyCollector(worker_context.tally, worker_context.board))
     return metrics.serve(settings.metrics_host, settings.metrics_port, registry)
