@@ -35,8 +35,8 @@ class ContextFile:
     """One file of the build context.
 
     ``path`` is relative, with ``/`` between segments, already checked (no ``..``, not absolute).
-    ``chunks`` yields exactly ``size`` bytes, each time that it is iterated: a build may be tried again. ``sha256`` is
-    the content's, in hex, where it is known without reading.
+    ``chunks`` yields exactly ``size`` bytes, and is iterated once at most. ``sha256`` is the content's, in hex, where
+    it is known without reading.
     """
 
     path: str

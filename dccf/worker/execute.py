@@ -29,17 +29,6 @@ INPUTS_FOLDER = "inputs"
 
 
 @dataclass(frozen=True)
-class _Content:
-    """One of many contents, read anew each time that it is iterated."""
-
-    contents: blobs.Contents
-    index: int
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self.contents.read(self.index)
-
-
-@dataclass(frozen=True)
 class Execution:
     """One attempt of one job on this worker."""
 
@@ -185,9 +174,8 @@ class Execution:
                 files += [(prefix, file) for file in artifacts.get_files(tx, parent)]
         contents = blobs.Contents(self.database, [file.blob_id for _, file in files])
         for index, (prefix, file) in enumerate(files):
-            yield ContextFile(
-                f"{prefix}{file.path}", file.size, file.mode, _Content(contents, index), file.sha256.hex()
-            )
+            chunks = contents.read(index)
+            yield ContextFile(f"{prefix}{file.path}", file.size, file.mode, chunks, file.sha256.hex())
 
     @staticmethod
     def _require_parent(parent: Job | None, parent_id: UUID) -> None:
