@@ -15,7 +15,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,8 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from dccf.errors import LocalStackError
+from dccf.errors import EngineUnavailable, LocalStackError
 from dccf.local import busybox, cgroups, dockerd
+from dccf.runner.engine import Engine
+from dccf.runner.wire import Refused
 
 START_SECONDS = 60.0
 #: dockerd gives containers that ignore SIGTERM 10 s (measured).
@@ -142,15 +143,11 @@ class PrivateDaemon:
         return busybox.ensure(self.docker_url, timeout_seconds=PULL_SECONDS)
 
     def _answers(self) -> bool:
-        # Not with the SDK, which leaves a socket open for each connection that is refused.
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_PING_SECONDS)
-            try:
-                connection.connect(str(self.folder / "docker.sock"))
-                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return connection.recv(64).split(b" ")[1:2] == [b"200"]
-            except OSError:
-                return False
+        try:
+            Engine(self.docker_url, _PING_SECONDS).version()
+        except (EngineUnavailable, Refused):
+            return False
+        return True
 
     def _log_tail(self) -> str:
         try:
