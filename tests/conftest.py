@@ -30,16 +30,28 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-def can_run_kafka() -> bool:
-    """Tell whether Kafka can run here; in CI it must."""
+def why_no_kafka() -> str:
+    """Say why Kafka cannot run here; empty when it can."""
     try:
         require_java()
         ensure_jars(default_cache_dir())
     except (JavaMissingError, KafkaDownloadError) as error:
-        if os.environ.get("DCCF_CI") == "1":
-            missing(str(error))
-        return False
-    return True
+        return str(error)
+    return ""
+
+
+def require_kafka() -> None:
+    """Skip where Kafka cannot run; fail in CI."""
+    if why := why_no_kafka():
+        missing(why)
+
+
+def broker_for_stacks() -> str:
+    """Give the broker that a stack is started with: Kafka, or on a laptop without it the file broker."""
+    why = why_no_kafka()
+    if why and os.environ.get("DCCF_CI") == "1":
+        missing(why)
+    return "file" if why else "kafka"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from dccf.client import Client
 from dccf.errors import LocalStackError
 from dccf.local.daemon import check_machine
 from dccf.runner.sdk import SdkClient
-from tests.conftest import can_run_kafka, missing
+from tests.conftest import broker_for_stacks, missing
 from tests.processes import DccfProcess, clean_environment, wait_for
 
 #: Leases short enough to be waited for; everything else as people have it.
@@ -105,7 +105,7 @@ def _parent(pid: int) -> int:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A stack on Kafka; on a laptop without it, on the file broker."""
-    with running_stack("kafka" if can_run_kafka() else "file") as running:
+    with running_stack(broker_for_stacks()) as running:
         yield running
 
 

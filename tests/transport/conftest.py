@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dccf.local.kafka import KafkaCluster
-from tests.conftest import can_run_kafka
+from tests.conftest import require_kafka
 
 from .fleet import Fleet, figures
 
@@ -14,8 +14,7 @@ from .fleet import Fleet, figures
 @pytest.fixture(scope="session")
 def kafka_installed() -> None:
     """Skip where Kafka cannot run; on the build server that is a failure."""
-    if not can_run_kafka():
-        pytest.skip("Kafka cannot run here: it needs Java 17 and, once, Maven")
+    require_kafka()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from dccf.local.kafka import KafkaCluster
 from dccf.store.database import Database
 from dccf.transport.names import Names
 from tests.acceptance.conftest import free_port
-from tests.conftest import can_run_kafka
+from tests.conftest import require_kafka
 from tests.processes import DccfProcess, wait_for
 from tests.transport.kafkahelp import end_offset
 
@@ -82,8 +82,7 @@ def states(readiness: dict[str, dict[str, dict[str, str]]]) -> tuple[str, ...]:
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[KafkaCluster]:
-    if not can_run_kafka():
-        pytest.skip("Kafka cannot run here: it needs Java 17 and, once, Maven")
+    require_kafka()
     with KafkaCluster(tmp_path / "kafka") as cluster:
         yield cluster
 

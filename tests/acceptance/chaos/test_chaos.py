@@ -22,7 +22,7 @@ from dccf.models import PLATFORM_REASONS, JobState
 from tests.acceptance.chaos.havoc import Havoc
 from tests.acceptance.conftest import Stack, running_stack
 from tests.acceptance.leftovers import leftovers
-from tests.conftest import can_run_kafka
+from tests.conftest import broker_for_stacks
 from tests.processes import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.docker, pytest.mark.postgres]
@@ -67,7 +67,7 @@ def ended(handles: list[JobHandle]) -> bool:
 @pytest.fixture
 def own_stack() -> Iterator[Stack]:
     """A stack that no other test uses."""
-    with running_stack("kafka" if can_run_kafka() else "file") as running:
+    with running_stack(broker_for_stacks()) as running:
         yield running
 
 

@@ -25,7 +25,7 @@ from dccf.store import jobs
 from dccf.store.database import Database
 from dccf.store.jobs import NewJob
 from tests.acceptance.conftest import free_port
-from tests.conftest import can_run_kafka, drop_database, make_database
+from tests.conftest import drop_database, make_database, require_kafka
 from tests.processes import DccfProcess, wait_for
 
 
@@ -100,8 +100,7 @@ class Worker:
 
 @pytest.fixture(scope="module")
 def flower(postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
-    if not can_run_kafka():
-        pytest.skip("Kafka cannot run here")
+    require_kafka()
     folder = tmp_path_factory.mktemp("monitor")
     database_name, url = make_database(postgres_url, template)
     database = Database(url)
