@@ -1,15 +1,15 @@
-"""``dccf controller``: one loop over the sweeps, woken by NOTIFY or by its timer."""
+"""``dccf controller``: three loops of sweeps in one process, so that a broker that hangs delays no lease."""
 
 from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import socket
 import sys
-import threading
+import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import dccf
@@ -18,10 +18,11 @@ from dccf.celery_app import DccfCelery, app, dispatch
 from dccf.config import Settings
 from dccf.controller import garbage, outage, retention, schedules
 from dccf.controller.metrics import ControllerMetrics
+from dccf.controller.rounds import Loop
 from dccf.controller.sweeps import Sweep
 from dccf.lifecycle import channels, heartbeat, leases, waiting
 from dccf.store import fleet
-from dccf.store.database import Database, Listener
+from dccf.store.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -29,73 +30,100 @@ HEARTBEAT_SECONDS = 5.0
 GARBAGE_SECONDS = 600.0
 EXPLAIN_SECONDS = 1.0
 RETENTION_SECONDS = 1.0
-#: Wakes that come in a burst are answered together.
-_BURST_SECONDS = 0.02
+#: A statement is given up after 60 s and ends its round, so a round of the leases that takes longer hangs.
+LONGEST_LEASES_SECONDS = 120.0
+#: A round may wait for brokers whose names nobody resolves, or for slow deletes: a restart would mend neither.
+LONGEST_OTHER_SECONDS = 600.0
+#: How often it is checked whether all loops turn.
+PULSE_SECONDS = 1.0
+#: A loop that was told to end gets this long. A hint in a broker that hangs then counts as lost, and is sent again.
+END_SECONDS = 5.0
 
 
 @dataclass
 class Controller:
-    """The sweeps and when each is due; every sweep is bounded and safe beside another controller's."""
+    """The loops, and what is swept in each; every sweep is bounded and safe beside another controller's."""
 
     celery: DccfCelery
     database: Database
     settings: Settings
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}")
-    ended: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self._told_to_stop: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._outage = outage.OutageWatch(self.database, self.settings)
-        walk = retention.RetentionWalk(self.database, self.settings)
         self.metrics = ControllerMetrics()
-        every_time: tuple[tuple[str, Callable[[], int]], ...] = (
-            ("leases", self._expire),
-            ("time limits", self._fail_overdue),
-            ("schedules", lambda: schedules.fire(self.celery, self.database, self.settings)),
-            ("hints", lambda: dispatch.due(self.celery, self.database, self.settings)),
+        self.loops = (self._hints(), self._clearing(), self._leases())
+
+    def _hints(self) -> Loop:
+        """All that speaks with the broker."""
+        hints = Sweep("hints", lambda: dispatch.due(self.celery, self.database, self.settings), self.metrics)
+        wake = (self.database, channels.WORK_TO_DO)
+        return self._loop("hints", (hints,), LONGEST_OTHER_SECONDS, wake)
+
+    def _clearing(self) -> Loop:
+        """What removes many rows and may take its time."""
+        walk = retention.RetentionWalk(self.database, self.settings)
+        sweeps = (
+            Sweep("retention", walk.step, self.metrics, RETENTION_SECONDS),
+            Sweep("contents", lambda: garbage.sweep_blobs(self.database), self.metrics, GARBAGE_SECONDS),
         )
-        now_and_then: tuple[tuple[str, Callable[[], int], float], ...] = (
-            ("waiting", lambda: waiting.explain(self.database, self.settings), EXPLAIN_SECONDS),
-            ("retention", walk.step, RETENTION_SECONDS),
-            ("contents", lambda: garbage.sweep_blobs(self.database), GARBAGE_SECONDS),
-            ("heartbeat", self._beat, HEARTBEAT_SECONDS),
+        return self._loop("clearing", sweeps, LONGEST_OTHER_SECONDS)
+
+    def _leases(self) -> Loop:
+        """What waits for nobody but PostgreSQL, so that a gap between two rounds is PostgreSQL's or our own."""
+        sweeps = (
+            Sweep("leases", self._expire, self.metrics),
+            Sweep("time limits", self._fail_overdue, self.metrics),
+            Sweep("schedules", lambda: schedules.fire(self.celery, self.database, self.settings), self.metrics),
+            Sweep("waiting", lambda: waiting.explain(self.database, self.settings), self.metrics, EXPLAIN_SECONDS),
+            Sweep("heartbeat", self._beat, self.metrics, HEARTBEAT_SECONDS),
         )
-        self._sweeps = (
-            *(Sweep(name, do, self.metrics) for name, do in every_time),
-            *(Sweep(name, do, self.metrics, period) for name, do, period in now_and_then),
-        )
+        return self._loop("leases", sweeps, LONGEST_LEASES_SECONDS)
+
+    def _loop(
+        self, name: str, sweeps: tuple[Sweep, ...], longest_seconds: float, wake: tuple[Database, str] | None = None
+    ) -> Loop:
+        return Loop(name, sweeps, self.metrics, self.settings.sweep_seconds, longest_seconds, wake)
+
+    def stop(self) -> None:
+        """Let :meth:`run` end. It takes no lock: a signal may come while the main thread holds any."""
+        self._told_to_stop.put(None)
 
     def run(self) -> None:
-        """Sweep until :attr:`ended` is set; PostgreSQL may come and go."""
-        listener: Listener | None = None
-        while not self.ended.is_set():
-            heartbeat.touch(self.settings, "controller")
-            try:
-                listener = listener or Listener(self.database, channels.WORK_TO_DO)
-                listener.wait(self.settings.sweep_seconds)
-                self.ended.wait(_BURST_SECONDS)
-                self.sweep()
-            except errors.StoreUnavailable as error:
-                log.warning("the sweeps wait for PostgreSQL: %s", error)
-                if listener is not None:
-                    listener.close()
-                listener = None
-                self.ended.wait(self.settings.sweep_seconds)
-        if listener is not None:
-            listener.close()
-        self._say_goodbye()
-
-    def sweep(self) -> None:
-        """Do everything that is due once.
+        """Sweep until :meth:`stop` is called.
 
         Raises:
-            StoreUnavailable: PostgreSQL is away; the rest is done next time.
+            Exception: a loop died of this; the others were ended.
         """
-        self._outage.check()
-        for sweep in self._sweeps:
-            sweep.run_when_due()
-        self.metrics.note_round()
+        for loop in self.loops:
+            loop.start(self.stop)
+        while not self._is_told_to_stop():
+            if all(loop.is_turning for loop in self.loops):
+                heartbeat.touch(self.settings, "controller")
+        self._end_loops()
+        self._say_goodbye()
+        failures = [loop.failure for loop in self.loops if loop.failure is not None]
+        if failures:
+            raise failures[0]
+
+    def _is_told_to_stop(self) -> bool:
+        try:
+            self._told_to_stop.get(timeout=PULSE_SECONDS)
+        except queue.Empty:
+            return False
+        return True
+
+    def _end_loops(self) -> None:
+        for loop in self.loops:
+            loop.end()
+        deadline = time.monotonic() + self.settings.sweep_seconds + END_SECONDS
+        for loop in self.loops:
+            if not loop.join(max(0.0, deadline - time.monotonic())):
+                log.warning("the loop %r hangs and is left behind", loop.name)
 
     def _expire(self) -> int:
+        self._outage.check()
         taken = leases.expire(self.database, self.settings)
         self.metrics.note_expired(taken)
         for job in taken:
@@ -109,10 +137,9 @@ class Controller:
         return len(ended)
 
     def _beat(self) -> int:
+        sweeps = {sweep.name: sweep.stats for loop in self.loops for sweep in loop.sweeps}
         with self.database.begin() as tx:
-            fleet.beat_controller(
-                tx, self.name, dccf.__version__, {sweep.name: sweep.stats for sweep in self._sweeps}
-            )
+            fleet.beat_controller(tx, self.name, dccf.__version__, sweeps)
         return 1
 
     def _say_goodbye(self) -> None:
@@ -133,8 +160,10 @@ def run(settings: Settings | None = None) -> None:
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     controller = Controller(app, app.database, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: controller.ended.set())
+        signal.signal(number, lambda *_: controller.stop())
     close_metrics = metrics.serve(settings.metrics_host, settings.metrics_port, controller.metrics.registry)
     log.info("controller %s is ready", controller.name)
-    controller.run()
-    close_metrics()
+    try:
+        controller.run()
+    finally:
+        close_metrics()

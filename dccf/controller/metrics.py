@@ -34,7 +34,8 @@ class ControllerMetrics:
         )
         self._last_round = Gauge(
             "dccf_controller_last_round_timestamp_seconds",
-            "When all sweeps that were due had last been done, in Unix time.",
+            "When all sweeps of a loop that were due had last been done, in Unix time.",
+            ["loop"],
             registry=self.registry,
         )
         self._expired = Counter("dccf_leases_expired", "Leases that ran out.", registry=self.registry)
@@ -48,9 +49,9 @@ class ControllerMetrics:
         self._sweep_rows.labels(name).inc(rows)
         self._sweep_failures.labels(name).inc(failed)
 
-    def note_round(self) -> None:
-        """Note that all that was due is done."""
-        self._last_round.set_to_current_time()
+    def note_round(self, loop: str) -> None:
+        """Note that all that was due in a loop is done."""
+        self._last_round.labels(loop).set_to_current_time()
 
     def note_expired(self, taken: list[Job]) -> None:
         """Note attempts whose worker fell silent."""

@@ -38,7 +38,7 @@ class OutageWatch:
         is_new_server = self._server_start != server_start and server_age_seconds < self._settings.lease_seconds
         if had_gap or is_new_server:
             extended = leases.extend_all(self._database, self._settings.lease_seconds)
-            # A gap may have other causes: a broker's name that nobody resolves holds a round up as well.
+            # A gap has other causes as well: the machine slept, or this process was stopped.
             what = "PostgreSQL was started again" if is_new_server else "these sweeps stood still"
             log.warning("%s; %d leases were extended so that workers can renew", what, extended)
         self._server_start, self._last_check = server_start, now

@@ -21,7 +21,7 @@ class Sweep:
     name: str
     do: Callable[[], int]
     metrics: ControllerMetrics
-    #: Pause between two runs; 0 means each time the controller wakes.
+    #: Pause between two runs; 0 means in each round of its loop.
     period_seconds: float = 0.0
 
     def __post_init__(self) -> None:
