@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from dccf.fields import Frozen
-from dccf.models import JobSpec
+from dccf.models import JobSpec, JobState, Reason
 
 
 class Kept(enum.StrEnum):
@@ -100,14 +100,31 @@ class Missed(enum.StrEnum):
 ScheduleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+CronText = Annotated[str, StringConstraints(max_length=200)]
+ZoneName = Annotated[str, StringConstraints(max_length=100)]
+
+
 class NewSchedule(Frozen):
-    """A schedule about to be made."""
+    """A schedule about to be made: its name, and when it makes jobs."""
 
     name: ScheduleName
-    job_id: str = Field(description="The job to make again: its files and options.")
-    cron: str = Field(max_length=200, description="Minute hour day month weekday, like `30 3 * * 1-5`.")
-    time_zone: str = Field("UTC", max_length=100, description="Zone of the expression, like Europe/Berlin.")
+    cron: CronText = Field(description="Minute hour day month weekday, like `30 3 * * 1-5`.")
+    time_zone: ZoneName = Field("UTC", description="Zone of the expression, like Europe/Berlin.")
     missed: Missed = Field(Missed.SKIP, description="What becomes of times at which no controller was alive.")
+
+
+class NewScheduleOfJob(NewSchedule):
+    """A schedule about to be made from a job."""
+
+    job_id: str = Field(description="The job to make again: its files and options.")
+
+
+class ScheduleChange(Frozen):
+    """What to change of a schedule; what is left out stays."""
+
+    cron: CronText | None = Field(None, description="Minute hour day month weekday, like `30 3 * * 1-5`.")
+    time_zone: ZoneName | None = Field(None, description="Zone of the expression, like Europe/Berlin.")
+    missed: Missed | None = Field(None, description="What becomes of times at which no controller was alive.")
 
 
 class Schedule(Frozen):
@@ -126,6 +143,25 @@ class Schedule(Frozen):
     last_job_id: UUID | None = None
     message: str = Field("", description="What was wrong the last time its time came.")
     created_at: datetime
+
+
+class ScheduleRun(Frozen):
+    """One time of a schedule that has come, and what became of it."""
+
+    due_at: datetime = Field(description="When it was due, or asked for.")
+    job_id: UUID | None = Field(None, description="The job that was made; null when none was.")
+    state: JobState | None = Field(None, description="How that job stands; null when there is none, or no more.")
+    reason: Reason | None = None
+    exit_code: int | None = None
+    message: str = Field(description="How the job stands in words, or why there is none.")
+
+
+class ScheduleDetails(Frozen):
+    """A schedule with its next times and its last runs."""
+
+    schedule: Schedule
+    next_times: tuple[datetime, ...] = Field(description="The next times, soonest first; none while it is paused.")
+    runs: tuple[ScheduleRun, ...] = Field(description="The last runs, newest first.")
 
 
 class SweepStats(Frozen):

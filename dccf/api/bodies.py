@@ -1,4 +1,4 @@
-"""Request bodies in JSON, checked against a model."""
+"""Request bodies and fields in JSON, checked against a model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,21 @@ def parse(model: type[Body]) -> Body:
     Raises:
         InvalidRequest: it is no JSON object, or a field is unknown or not allowed.
     """
+    return parse_text(model, request.get_data() or b"{}", "the body")
+
+
+def parse_text(model: type[Body], text: bytes | str, what: str) -> Body:
+    """Read a JSON object that came as ``what``.
+
+    Raises:
+        InvalidRequest: it is no JSON object, or a field is unknown or not allowed.
+    """
     try:
-        return model.model_validate_json(request.get_data() or b"{}")
+        return model.model_validate_json(text)
     except ValidationError as error:
         found = tuple(
             FieldError("#/" + "/".join(str(part) for part in one["loc"]), one["msg"].removeprefix("Value error, "))
             for one in error.errors(include_url=False)
         )
-        detail = "; ".join(f"{one.pointer.removeprefix('#/')}: {one.detail}" for one in found)
-        raise errors.InvalidRequest(f"the body is not valid: {detail}", found) from error
+        detail = "; ".join(f"{one.pointer.removeprefix('#/')}: {one.detail}".removeprefix(": ") for one in found)
+        raise errors.InvalidRequest(f"{what} is not valid: {detail}", found) from error

@@ -39,10 +39,11 @@ def submit() -> Response:
     key = read_key(request.headers.get("Idempotency-Key"))
     received = receive(services(), FORM)
     spec = parse_spec(read_options(received.texts.get("spec", "{}")), services().settings)
-    return _answer_submitted(submit_job(services(), identity(), received.intake, spec, key))
+    return answer_submitted(submit_job(services(), identity(), received.intake, spec, key))
 
 
-def _answer_submitted(submitted: Submitted) -> Response:
+def answer_submitted(submitted: Submitted) -> Response:
+    """Answer with a job that was submitted, and where it is."""
     response = answer(submitted.job, HTTPStatus.ACCEPTED)
     response.headers["Location"] = url_for("jobs.get", job_id=submitted.job.id)
     if not submitted.is_new:
@@ -112,7 +113,7 @@ def cancel(job_id: str) -> Response:
 def rerun(job_id: str) -> Response:
     """Make a new job from the files and options of this one, to start now."""
     earlier = find_job(job_id)
-    return _answer_submitted(rerun_job(services(), earlier, read_key(request.headers.get("Idempotency-Key"))))
+    return answer_submitted(rerun_job(services(), earlier, read_key(request.headers.get("Idempotency-Key"))))
 
 
 @bp.delete("/<job_id>")

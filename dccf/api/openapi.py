@@ -11,7 +11,16 @@ from flask import Response, current_app, json
 from pydantic import BaseModel, Field
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from dccf.administration import NewSchedule, OwnerLimits, OwnerUsage, QueueInfo, Schedule
+from dccf.administration import (
+    NewSchedule,
+    NewScheduleOfJob,
+    OwnerLimits,
+    OwnerUsage,
+    QueueInfo,
+    Schedule,
+    ScheduleChange,
+    ScheduleDetails,
+)
 from dccf.api import queries
 from dccf.api.answers import JSON
 from dccf.api.errors import MEDIA_TYPE
@@ -65,7 +74,10 @@ _MODELS: tuple[type[BaseModel], ...] = (
     OwnerUsage,
     QueueInfo,
     NewSchedule,
+    NewScheduleOfJob,
     Schedule,
+    ScheduleChange,
+    ScheduleDetails,
     Problem,
 )
 
@@ -92,7 +104,10 @@ _ANSWERS: dict[str, tuple[str, str, str | None, bool]] = {
     "POST /v1/queues/{queue}:resume": ("200", JSON, "QueueInfo", True),
     "GET /v1/schedules": ("200", JSON, "Schedule", True),
     "POST /v1/schedules": ("201", JSON, "Schedule", False),
+    "GET /v1/schedules/{name}": ("200", JSON, "ScheduleDetails", False),
+    "PATCH /v1/schedules/{name}": ("200", JSON, "Schedule", False),
     "DELETE /v1/schedules/{name}": ("200", JSON, "Schedule", True),
+    "POST /v1/schedules/{name}:run": ("202", JSON, "Job", False),
     "POST /v1/schedules/{name}:pause": ("200", JSON, "Schedule", False),
     "POST /v1/schedules/{name}:resume": ("200", JSON, "Schedule", False),
     "GET /v1/limits": ("200", JSON, "OwnerUsage", True),
@@ -106,10 +121,27 @@ _QUERIES: dict[str, type[Frozen]] = {
     "GET /v1/jobs": queries.ListQuery,
     "GET /v1/jobs/{job_id}": queries.GetQuery,
     "GET /v1/jobs/{job_id}/logs": queries.LogQuery,
+    "GET /v1/schedules/{name}": queries.OwnerQuery,
+    "PATCH /v1/schedules/{name}": queries.OwnerQuery,
+    "DELETE /v1/schedules/{name}": queries.OwnerQuery,
+    "POST /v1/schedules/{name}:run": queries.OwnerQuery,
+    "POST /v1/schedules/{name}:pause": queries.OwnerQuery,
+    "POST /v1/schedules/{name}:resume": queries.OwnerQuery,
     "GET /getJobStatus": queries.AliasQuery,
     "GET /getResultingFiles": queries.AliasQuery,
 }
-_BODIES = {"PUT /v1/limits/{owner}": "OwnerLimits", "POST /v1/schedules": "NewSchedule"}
+_BODIES = {
+    "PUT /v1/limits/{owner}": "OwnerLimits",
+    "POST /v1/schedules": "NewScheduleOfJob",
+    "PATCH /v1/schedules/{name}": "ScheduleChange",
+}
+_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key and the same request again are the same job.",
+    "schema": {"type": "string", "maxLength": 255},
+    "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+}
 _LEFT_OUT = frozenset({"title", "description", "default"})
 _PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
 
@@ -142,8 +174,19 @@ def complete(made: dict[str, Any] | str) -> dict[str, Any] | str:
         for method, operation in operations.items():
             if isinstance(operation, dict):
                 _complete_operation(f"{method.upper()} {path}", path, operation)
-    made["paths"]["/v1/jobs"]["post"] |= _submit_request("dockerfile", "files", with_spec=True)
-    made["paths"]["/submit"]["post"]["requestBody"] = _submit_request("dockerFile", "taskFiles")["requestBody"]
+    spec = {"spec": "JobSpec"}
+    made["paths"]["/v1/jobs"]["post"] |= {
+        "requestBody": {"required": True, "content": _multipart("dockerfile", "files", spec)},
+        "parameters": [_KEY],
+    }
+    made["paths"]["/v1/schedules"]["post"]["requestBody"]["content"] |= _multipart(
+        "dockerfile", "files", {**spec, "schedule": "NewSchedule"}
+    )
+    made["paths"]["/v1/schedules/{name}:run"]["post"]["parameters"].append(_KEY)
+    made["paths"]["/submit"]["post"]["requestBody"] = {
+        "required": True,
+        "content": _multipart("dockerFile", "taskFiles", {}),
+    }
     return made
 
 
@@ -199,22 +242,12 @@ def _content(model: str | None, *, is_list: bool) -> dict[str, Any]:
     return content
 
 
-def _submit_request(dockerfile: str, files: str, *, with_spec: bool = False) -> dict[str, Any]:
+def _multipart(dockerfile: str, files: str, texts: dict[str, str]) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
     properties: dict[str, Any] = {dockerfile: binary, files: {"type": "array", "items": binary}}
-    encoding: dict[str, Any] = {}
-    if with_spec:
-        properties["spec"] = {"$ref": _REF.format(model="JobSpec")}
-        encoding["spec"] = {"contentType": JSON}
-    body = {"schema": {"type": "object", "properties": properties}, "encoding": encoding}
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "The same key and the same request again are the same job.",
-        "schema": {"type": "string", "maxLength": 255},
-        "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
-    }
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": body}}, "parameters": [key]}
+    properties |= {name: {"$ref": _REF.format(model=model)} for name, model in texts.items()}
+    encoding = {name: {"contentType": JSON} for name in texts}
+    return {"multipart/form-data": {"schema": {"type": "object", "properties": properties}, "encoding": encoding}}
 
 
 PROBLEM_EXAMPLE: dict[str, Any] = {

@@ -77,6 +77,12 @@ class LogQuery(Frozen):
     follow: Flag = Field(default=False, description="`1`: stay until the job ends, as Server-Sent Events.")
 
 
+class OwnerQuery(Frozen):
+    """Whose thing is meant."""
+
+    owner: str | None = Field(None, min_length=1, description="Its owner, where an administrator means another's.")
+
+
 class AliasQuery(Frozen):
     """The parameter of the original's endpoints."""
 

@@ -5,22 +5,37 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from apiflask import APIBlueprint
-from flask import Response, request
+from flask import Response, request, url_for
 
-from dccf.administration import NewSchedule
-from dccf.api import bodies
+from dccf import errors
+from dccf.administration import NewSchedule, NewScheduleOfJob, Schedule, ScheduleChange
+from dccf.api import bodies, queries
 from dccf.api.answers import answer, answer_list
-from dccf.api.context import find_job, identity, services, visible_owner
+from dccf.api.context import find_job, identity, require_admin, services, visible_owner
+from dccf.api.jobs import answer_submitted
+from dccf.api.submitting import read_key, read_options, run_schedule
+from dccf.api.uploads import Form, receive
 from dccf.lifecycle import scheduling
+from dccf.lifecycle.intake import parse_spec
 from dccf.store import schedules
 
 bp = APIBlueprint("schedules", __name__, url_prefix="/v1/schedules", tag="Schedules")
 
+FORM = Form("dockerfile", "files", frozenset({"spec", "schedule"}))
+
 
 def _owner() -> str:
-    """Give whose schedule is meant: the asker's, or for an administrator the one that is named."""
-    named = request.args.get("owner")
-    return named if named and visible_owner() is None else identity().owner
+    """Give whose schedule is meant: the asker's, or for an administrator the one that is named.
+
+    Raises:
+        NotAllowed: somebody else names another owner; theirs of the same name is not meant either.
+    """
+    named = queries.parse(queries.OwnerQuery).owner
+    if named is None:
+        return identity().owner
+    if named != identity().owner:
+        require_admin()
+    return named
 
 
 @bp.get("")
@@ -35,16 +50,61 @@ def list_schedules() -> Response:
 
 @bp.post("")
 def create() -> Response:
-    """Make a schedule from a job: it makes that job again, with its files and options, whenever its time comes."""
-    new = bodies.parse(NewSchedule)
-    return answer(scheduling.create(services().database, find_job(new.job_id), new), HTTPStatus.CREATED)
+    """Make a schedule, of files and options or of a job.
+
+    As `multipart/form-data` with what a submit takes, and in the field `schedule` its name and its times
+    as JSON. As JSON with a job's id: it makes that job again, with its files and options.
+    """
+    made = _create_of_files() if request.mimetype == "multipart/form-data" else _create_of_job()
+    response = answer(made, HTTPStatus.CREATED)
+    other = None if made.owner == identity().owner else made.owner
+    response.headers["Location"] = url_for("schedules.get", name=made.name, owner=other)
+    return response
+
+
+def _create_of_files() -> Schedule:
+    received = receive(services(), FORM)
+    text = received.texts.get("schedule")
+    if text is None:
+        raise errors.InvalidRequest(
+            'the field schedule is missing; it says when, as JSON: {"name": "nightly", "cron": "30 3 * * *"}'
+        )
+    new = bodies.parse_text(NewSchedule, text, "the field schedule")
+    spec = parse_spec(read_options(received.texts.get("spec", "{}")), services().settings)
+    owner = identity().owner
+    return scheduling.create(services().database, owner, new, spec, lambda tx: received.intake.make_bundle(tx, owner))
+
+
+def _create_of_job() -> Schedule:
+    new = bodies.parse(NewScheduleOfJob)
+    return scheduling.create_of_job(services().database, find_job(new.job_id), new)
+
+
+@bp.get("/<name>")
+def get(name: str) -> Response:
+    """Get a schedule with its next times and its last runs."""
+    return answer(scheduling.get_details(services().database, _owner(), name))
+
+
+@bp.patch("/<name>")
+def change(name: str) -> Response:
+    """Change when a schedule makes jobs; new times count from now on."""
+    wanted = bodies.parse(ScheduleChange)
+    return answer(scheduling.change(services().database, _owner(), name, wanted))
 
 
 @bp.delete("/<name>")
 def remove(name: str) -> Response:
-    """Remove a schedule; the jobs that it made stay. An administrator names another owner with `?owner=`."""
+    """Remove a schedule; the jobs that it made stay."""
     scheduling.remove(services().database, _owner(), name)
     return list_schedules()
+
+
+@bp.post("/<string:name>:run")
+def run(name: str) -> Response:
+    """Have a schedule make a job now, paused or not; its times stay as they are."""
+    key = read_key(request.headers.get("Idempotency-Key"))
+    return answer_submitted(run_schedule(services(), _owner(), name, identity(), key))
 
 
 @bp.post("/<string:name>:pause")

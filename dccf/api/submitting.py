@@ -9,6 +9,7 @@ from dccf import errors
 from dccf.api.context import Services
 from dccf.celery_app import again, dispatch, messages
 from dccf.errors import FieldError
+from dccf.lifecycle import scheduling
 from dccf.lifecycle.ids import new_job_id
 from dccf.lifecycle.intake import Intake
 from dccf.lifecycle.submit import Submitted, submit
@@ -99,6 +100,28 @@ def rerun_job(services: Services, earlier: Job, key: str | None) -> Submitted:
         submitted = submit(tx, services.settings, new)
         if submitted.is_new:
             history.add_event(tx, new.id, JobState.QUEUED, 0, f"made again from job {earlier.id}")
+    if submitted.is_new:
+        dispatch.first(services.celery, services.database, services.settings, new.id)
+    return submitted
+
+
+def run_schedule(services: Services, owner: str, name: str, asker: Identity, key: str | None) -> Submitted:
+    """Make a schedule's job now, for the schedule's owner.
+
+    Raises:
+        NotFound: there is no such schedule.
+        IdempotencyMismatch: the key was used with another request.
+        LimitReached: the owner has as many jobs waiting as they may.
+        StoreUnavailable: PostgreSQL is away; nothing was submitted, or the same key will tell.
+    """
+    with services.database.begin() as tx:
+        found = scheduling.lock(tx, owner, name)
+        what = f"schedule:{name}:{found.created_at.isoformat()}:now"
+        new = again.make(services.celery, owner, found.spec, found.bundle_id, (), key, what)
+        submitted = submit(tx, services.settings, new)
+        if submitted.is_new:
+            history.add_event(tx, new.id, JobState.QUEUED, 0, f"made by schedule {name} when {asker.owner} asked")
+            scheduling.note_asked(tx, found, new.id)
     if submitted.is_new:
         dispatch.first(services.celery, services.database, services.settings, new.id)
     return submitted

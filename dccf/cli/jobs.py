@@ -16,7 +16,7 @@ _STATES = [state.value for state in JobState]
 
 @click.command()
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES), help="Only jobs in this state.")
-@click.option("--label", "labels", multiple=True, metavar="K=V", help="Only jobs with this label.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="K=V", help="Only jobs with this label.")
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="Most jobs to list.")
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 @with_json

@@ -14,39 +14,16 @@ import click
 
 from dccf import errors
 from dccf.cli import exits, output
-from dccf.cli.options import client, split_pairs, with_json
+from dccf.cli.jobspec import check_source, read_spec, with_job_options
+from dccf.cli.options import client, with_json
 from dccf.client import JobHandle, LogEvent
 from dccf.models import Job, JobState, Stream
 
 
 @click.command()
 @click.argument("source", metavar="DIR|DOCKERFILE")
-@click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Send this file or folder too.")
-@click.option("-e", "--env", multiple=True, metavar="K=V", help="Environment variable of the container.")
-@click.option("--label", "labels", multiple=True, metavar="K=V", help="Label to find the job by.")
-@click.option("--timeout", "timeout_seconds", type=float, metavar="S", help="Longest run, in seconds.")
-@click.option("--build-timeout", "build_timeout_seconds", type=float, metavar="S", help="Longest build, in seconds.")
-@click.option("--cpus", type=float, help="CPU cores.")
-@click.option("--memory", metavar="SIZE", help="Memory, like 512m or 2g.")
-@click.option("--pids", type=int, metavar="N", help="Most processes.")
-@click.option("--tmp", metavar="SIZE", help="Size of /tmp, which counts as memory.")
-@click.option("--shm", metavar="SIZE", help="Size of /dev/shm, which counts as memory.")
-@click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=N", help="Resource limit, like nofile=8192.")
-@click.option("--profile", type=click.Choice(["strict", "compat"]), help="compat: root may write and do more.")
-@click.option("--user", metavar="USER[:GROUP]", help="User of the container; else the image's.")
-@click.option("--runtime", metavar="NAME", help="OCI runtime of the container.")
-@click.option("--secret", "secrets", multiple=True, metavar="K=NAME", help="Variable with the value of a secret.")
-@click.option("--network", type=click.Choice(["none", "bridge"]), help="Network of the container.")
-@click.option(
-    "--reuse-image/--rebuild", default=None, help="Whether an image built of the same files before will do."
-)
-@click.option("--queue", help="Queue whose workers may take the job.")
-@click.option("--retries", type=int, help="Further attempts when the job itself fails.")
-@click.option(
-    "--retry-exit-code", "retry_exit_codes", multiple=True, type=int, metavar="N", help="Retry after this code only."
-)
-@click.option("--queue-timeout", "queue_timeout_seconds", type=float, metavar="S", help="Longest wait for a worker.")
-@click.option("--job-timeout", "job_timeout_seconds", type=float, metavar="S", help="Longest time in all.")
+@with_job_options
+@click.option("--run-after", metavar="TIME", help="Start no earlier than this, like 2030-01-31T12:00:00Z.")
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait for it.")
 @click.option(
     "-o",
@@ -60,14 +37,11 @@ from dccf.models import Job, JobState, Stream
 def run(
     source: str,
     files: tuple[str, ...],
-    env: tuple[str, ...],
-    labels: tuple[str, ...],
-    ulimits: tuple[str, ...],
-    secrets: tuple[str, ...],
+    run_after: str | None,
     detach: bool,
     folder: Path | None,
     as_json: bool,
-    **spec: Any,
+    **given: Any,
 ) -> None:
     """Run a folder with a Dockerfile, or a Dockerfile alone.
 
@@ -75,19 +49,10 @@ def run(
     container's. With --json stdout has one object (the job and its files) and the container's stdout
     goes to stderr. Ctrl-C cancels the job; a second one leaves at once.
     """
-    if "\n" in source:
-        raise click.UsageError("give a folder or a Dockerfile, not a Dockerfile's text")
+    check_source(source)
+    spec = read_spec(given)
     with output.upload_bar() as on_progress:
-        handle = client().submit(
-            source,
-            files,
-            on_progress=on_progress,
-            env=split_pairs("--env", env),
-            labels=split_pairs("--label", labels),
-            ulimits=split_pairs("--ulimit", ulimits),
-            secrets=split_pairs("--secret", secrets),
-            **spec,
-        )
+        handle = client().submit(source, files, on_progress=on_progress, run_after=run_after, **spec)
     if detach:
         output.show_json(handle.job.model_dump(mode="json")) if as_json else click.echo(handle.id)
         return

@@ -8,18 +8,21 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from dccf.administration import OwnerLimits, OwnerUsage, QueueInfo, Schedule
+from dccf.administration import OwnerLimits, OwnerUsage, QueueInfo, Schedule, ScheduleDetails
 from dccf.client import where
 from dccf.client.http import Http
 from dccf.client.job import JobHandle
-from dccf.client.multipart import Body
+from dccf.client.multipart import Body, Part
 from dccf.client.pack import Files, pack
 from dccf.models import Job, JobState
+
+#: Hears of the bytes sent, and of all.
+Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Client:
         files: Files = (),
         *,
         idempotency_key: str | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Progress | None = None,
         **spec: Any,
     ) -> JobHandle:
         """Submit a folder with a Dockerfile, a Dockerfile, or a Dockerfile's text.
@@ -67,14 +70,21 @@ class Client:
             InvalidRequest: an option or a file is not allowed; says which.
             ApiUnavailable: the service cannot be reached.
         """
-        parts = pack(source, files)
-        body = Body(parts, {"spec": json.dumps(_said(spec))}, lambda sent: _report(on_progress, sent, len(body)))
-        headers = {
-            "Content-Type": body.content_type,
-            "Idempotency-Key": idempotency_key or secrets.token_urlsafe(16),
-        }
-        answer = self._http.send("POST", "/v1/jobs", data=body, headers=headers)
+        texts = {"spec": json.dumps(_said(spec))}
+        headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(16)}
+        answer = self._upload("/v1/jobs", pack(source, files), texts, on_progress, headers)
         return JobHandle(self._http, Job.model_validate(answer))
+
+    def _upload(
+        self,
+        path: str,
+        parts: Sequence[Part],
+        texts: dict[str, str],
+        on_progress: Progress | None,
+        headers: Mapping[str, str],
+    ) -> Any:
+        body = Body(parts, texts, lambda sent: _report(on_progress, sent, len(body)))
+        return self._http.send("POST", path, data=body, headers={**headers, "Content-Type": body.content_type})
 
     def job(self, job_id: str) -> JobHandle:
         """Get a job by its id, or by an unambiguous beginning of it.
@@ -148,33 +158,111 @@ class Client:
         """List schedules: all for an administrator, else the asker's."""
         return tuple(Schedule.model_validate(item) for item in self._http.get_json("/v1/schedules")["items"])
 
+    def schedule(self, name: str, *, owner: str | None = None) -> ScheduleDetails:
+        """Get a schedule with its next times and its last runs; an administrator may name its owner.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return ScheduleDetails.model_validate(self._http.get_json(_schedule(name), {"owner": owner}))
+
     def add_schedule(
-        self, name: str, job_id: str, cron: str, *, time_zone: str = "UTC", missed: str = "skip"
+        self,
+        name: str,
+        cron: str,
+        source: str | os.PathLike[str],
+        files: Files = (),
+        *,
+        time_zone: str = "UTC",
+        missed: str = "skip",
+        on_progress: Progress | None = None,
+        **spec: Any,
+    ) -> Schedule:
+        """Make a schedule of what :meth:`submit` takes: it makes that job whenever its time comes.
+
+        Raises:
+            InvalidRequest: the expression or the zone is none, or an option or a file is not allowed.
+            Conflict: there is a schedule of that name.
+        """
+        times = {"name": name, "cron": cron, "time_zone": time_zone, "missed": missed}
+        texts = {"schedule": json.dumps(times), "spec": json.dumps(_said(spec))}
+        answer = self._upload("/v1/schedules", pack(source, files), texts, on_progress, {})
+        return Schedule.model_validate(answer)
+
+    def add_schedule_of_job(
+        self, name: str, cron: str, job_id: str, *, time_zone: str = "UTC", missed: str = "skip"
     ) -> Schedule:
         """Make a schedule that makes a job again, with its files and options, whenever its time comes.
 
         Raises:
             InvalidRequest: the expression or the zone is none.
+            NotFound: there is no such job.
             Conflict: there is a schedule of that name.
         """
         body = {"name": name, "job_id": job_id, "cron": cron, "time_zone": time_zone, "missed": missed}
         return Schedule.model_validate(self._http.send("POST", "/v1/schedules", json=body))
 
-    def pause_schedule(self, name: str) -> Schedule:
-        """Let a schedule make no jobs."""
-        return Schedule.model_validate(self._http.send("POST", f"/v1/schedules/{quote(name, safe='')}:pause"))
+    def change_schedule(
+        self,
+        name: str,
+        *,
+        cron: str | None = None,
+        time_zone: str | None = None,
+        missed: str | None = None,
+        owner: str | None = None,
+    ) -> Schedule:
+        """Change when a schedule makes jobs; what is left out stays, new times count from now on.
 
-    def resume_schedule(self, name: str) -> Schedule:
-        """Let a schedule make jobs again, from its next time on."""
-        return Schedule.model_validate(self._http.send("POST", f"/v1/schedules/{quote(name, safe='')}:resume"))
+        Raises:
+            InvalidRequest: the expression or the zone is none, or nothing is to be changed.
+            NotFound: there is none.
+        """
+        body = _said({"cron": cron, "time_zone": time_zone, "missed": missed})
+        answer = self._http.send("PATCH", _schedule(name), json=body, params={"owner": owner})
+        return Schedule.model_validate(answer)
 
-    def remove_schedule(self, name: str) -> None:
-        """Remove a schedule; the jobs that it made stay."""
-        self._http.send("DELETE", f"/v1/schedules/{quote(name, safe='')}")
+    def run_schedule(self, name: str, *, owner: str | None = None) -> JobHandle:
+        """Have a schedule make a job now, paused or not; its times stay as they are.
+
+        Raises:
+            NotFound: there is none.
+            LimitReached: its owner has as many jobs waiting as they may.
+        """
+        headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
+        answer = self._http.send("POST", f"{_schedule(name)}:run", headers=headers, params={"owner": owner})
+        return JobHandle(self._http, Job.model_validate(answer))
+
+    def pause_schedule(self, name: str, *, owner: str | None = None) -> Schedule:
+        """Let a schedule make no jobs.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return Schedule.model_validate(self._http.send("POST", f"{_schedule(name)}:pause", params={"owner": owner}))
+
+    def resume_schedule(self, name: str, *, owner: str | None = None) -> Schedule:
+        """Let a schedule make jobs again, from its next time on.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return Schedule.model_validate(self._http.send("POST", f"{_schedule(name)}:resume", params={"owner": owner}))
+
+    def remove_schedule(self, name: str, *, owner: str | None = None) -> None:
+        """Remove a schedule; the jobs that it made stay.
+
+        Raises:
+            NotFound: there is none.
+        """
+        self._http.send("DELETE", _schedule(name), params={"owner": owner})
 
     def readiness(self) -> dict[str, Any]:
         """Ask whether everything is there that the service needs."""
         return self._http.get_readiness()
+
+
+def _schedule(name: str) -> str:
+    return f"/v1/schedules/{quote(name, safe='')}"
 
 
 def _said(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,6 +274,6 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
-def _report(on_progress: Callable[[int, int], None] | None, sent: int, total: int) -> None:
+def _report(on_progress: Progress | None, sent: int, total: int) -> None:
     if on_progress is not None:
         on_progress(sent, total)

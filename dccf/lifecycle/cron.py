@@ -11,40 +11,62 @@ from dccf import errors
 from dccf.errors import FieldError
 
 _FIELDS = 5
+_HOUR = 1
 
 
 def check(cron: str, time_zone: str) -> None:
     """Check a cron expression and the name of a time zone.
 
     Raises:
-        InvalidRequest: one of them is none; says which and how to write it.
+        InvalidRequest: one of them is none, or the expression never comes true; says which and how to write it.
     """
-    problem = None
+    problems: list[FieldError] = []
     if len(cron.split()) != _FIELDS or not croniter.is_valid(cron):
-        problem = FieldError(
-            "#/cron", f"{cron[:100]!r} is not a cron expression; write minute hour day month weekday: 30 3 * * 1-5"
+        problems.append(
+            FieldError(
+                "#/cron",
+                f"{cron[:100]!r} is not a cron expression; write minute hour day month weekday: 30 3 * * 1-5",
+            )
         )
     try:
-        ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a name that is a folder of the zone files
-        problem = FieldError("#/time_zone", f"{time_zone[:100]!r} is not a time zone; write it like Europe/Berlin")
-    if problem is None:
+        _zone(time_zone)
+    except errors.InvalidRequest as error:
+        problems.append(FieldError("#/time_zone", str(error)))
+    if not problems:
         try:
             next_after(cron, time_zone, datetime.now(UTC))
         except errors.InvalidRequest as error:
-            problem = FieldError("#/cron", str(error))
-    if problem is not None:
-        raise errors.InvalidRequest(problem.detail, (problem,))
+            problems.append(FieldError("#/cron", str(error)))
+    if problems:
+        raise errors.InvalidRequest("; ".join(problem.detail for problem in problems), tuple(problems))
 
 
 def next_after(cron: str, time_zone: str, after: datetime) -> datetime:
     """Give the first time after another one at which an expression fires.
 
+    Where the clocks go forward, a time that the day lacks fires once, when the clocks have changed. Where
+    they go back, a time of the hour that comes twice fires the first time only, unless the expression is
+    for every hour (``*`` or ``*/N``): the rule of Vixie's cron (cron(8)), so that nothing nightly runs twice.
+
     Raises:
-        InvalidRequest: it never does (30 February, say).
+        InvalidRequest: it never does (30 February, say), or the zone is not known here.
     """
+    zone = _zone(time_zone)
     try:
-        found: datetime = croniter(cron, after.astimezone(ZoneInfo(time_zone))).get_next(datetime)
+        times = croniter(cron, after.astimezone(zone))
+        while True:
+            found: datetime = times.get_next(datetime).astimezone(UTC)
+            is_repeated = bool(found.astimezone(zone).fold)
+            if not is_repeated or cron.split()[_HOUR].startswith("*"):
+                return found
     except CroniterError as error:
-        raise errors.InvalidRequest(f"the cron expression {cron!r} never comes true: {error}") from error
-    return found.astimezone(UTC)
+        raise errors.InvalidRequest(
+            f"the cron expression {cron!r} never comes true: there is no such day; see day and month"
+        ) from error
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a folder of the zone files
+        raise errors.InvalidRequest(f"{name[:100]!r} is not a time zone; write it like Europe/Berlin") from error

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -70,6 +73,18 @@ schedule = Table(
     CheckConstraint("missed IN ('skip', 'one')", name="missed"),
 )
 Index("schedule_next_at_idx", schedule.c.next_at, postgresql_where=~schedule.c.is_paused)
+
+schedule_run = Table(
+    "schedule_run",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("seq", BigInteger, Identity(), primary_key=True),
+    time_column("due_at", required=True),
+    Column("job_id", Uuid),  # that job may have been removed
+    Column("message", Text, nullable=False),  # why no job was made, where none was
+    ForeignKeyConstraint(["owner", "name"], ["schedule.owner", "schedule.name"], ondelete="CASCADE"),
+)
 
 worker = Table(
     "worker",

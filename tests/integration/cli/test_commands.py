@@ -201,3 +201,22 @@ def test_output_that_nobody_reads_is_no_error(cli: Cli, submitted: str) -> None:
     process.wait()
 
     assert "Traceback" not in errors
+
+
+def test_a_folder_is_scheduled_shown_changed_run_and_removed(cli: Cli, folder: Path, submitted: str) -> None:
+    made = cli(
+        "schedules", "add", "nightly", "--cron", "0 3 * * *", "--timezone", "Asia/Tokyo", str(folder), "-l", "team=x"
+    )
+    assert made.stdout.startswith("nightly: next at 20"), made.stderr
+    assert made.stdout.endswith(" 03:00 JST\n")
+    job_id = cli("schedules", "run", "nightly").stdout.strip()
+    shown = cli("schedules", "show", "nightly").stdout
+    assert "nightly of admin: 0 3 * * * (Asia/Tokyo), missed: skip\noptions: labels={'team': 'x'}\n" in shown
+    assert shown.count("03:00 JST") == 5
+    assert f"{job_id}  queued" in shown
+    assert cli("schedules", "edit", "nightly", "--cron", "30 4 * * *").stdout.endswith(" 04:30 JST\n")
+    cli("schedules", "pause", "nightly")
+    assert "paused; to go on: dccf schedules resume nightly" in cli("schedules", "show", "nightly").stdout
+    assert cli("schedules", "rm", "nightly", "--owner", "admin").stdout == "nightly is removed\n"
+    of_job = cli("schedules", "add", "again", "--cron", "0 3 * * *", "--job", submitted)
+    assert of_job.stdout.endswith(" 03:00 UTC\n")
