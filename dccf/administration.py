@@ -61,11 +61,15 @@ class RetentionRule(Frozen):
         return f"{self.what}{label}: {age}"
 
 
+#: As much as a column for limits holds.
+MOST_JOBS = (1 << 31) - 1
+
+
 class OwnerLimits(Frozen):
     """How much one owner may have at once; ``None`` is no limit."""
 
-    running: int | None = Field(None, ge=0, description="Jobs that workers hold at once.")
-    queued: int | None = Field(None, ge=0, description="Jobs that wait at once.")
+    running: int | None = Field(None, ge=0, le=MOST_JOBS, description="Jobs that workers hold at once.")
+    queued: int | None = Field(None, ge=0, le=MOST_JOBS, description="Jobs that wait at once.")
 
 
 class OwnerUsage(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -16,6 +17,8 @@ MAX_BUILD_SECONDS = 86400
 
 _MEMORY = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*(b|k|kb|kib|m|mb|mib|g|gb|gib)?\s*")
 _MEMORY_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": MIB, "g": GIB}
+#: What JSON may say (``"\\ud800"``), and neither UTF-8 nor PostgreSQL can.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -31,7 +34,10 @@ def parse_memory(value: Any) -> Any:
     if match is None:
         raise ValueError(f"{value!r} is not a size; write it like 512m or 2GiB")
     number, unit = match.groups()
-    return int(float(number) * _MEMORY_UNITS[(unit or "").lower()[:1]])
+    size = float(number) * _MEMORY_UNITS[(unit or "").lower()[:1]]
+    if not math.isfinite(size):
+        raise ValueError("no machine has so much; write it like 512m or 2GiB")
+    return int(size)
 
 
 def parse_queue_name(text: str) -> str:
@@ -49,11 +55,15 @@ def require_aware(value: datetime) -> datetime:
     """Accept a time with a zone, as UTC.
 
     Raises:
-        ValueError: the time has no zone, so nobody can know which instant it means.
+        ValueError: the time has no zone, so nobody can know which instant it means; or in UTC it is not in the
+            years 1 to 9999.
     """
     if value.tzinfo is None:
         raise ValueError("the time has no zone; write it like 2030-01-31T12:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the time is not in the years 1 to 9999") from error
 
 
 def _check_env_names(value: dict[str, str]) -> dict[str, str]:
@@ -67,6 +77,8 @@ def _check_env(value: dict[str, str]) -> dict[str, str]:
     for name, text in _check_env_names(value).items():
         if "\0" in text:
             raise ValueError(f"the value of {name} contains a NUL character")
+        if _HALF_CHARACTER.search(text):
+            raise ValueError(f"the value of {name} contains half a character (a lone UTF-16 surrogate)")
     return value
 
 

@@ -6,7 +6,7 @@ Everything here is frozen. Times are aware and in UTC, durations are seconds, si
 from __future__ import annotations
 
 import enum
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -204,6 +204,14 @@ class JobSpec(Frozen):
         (), max_length=50, description="Retries are for these exit codes only; for any failure when empty."
     )
     run_after: AwareDatetime | None = Field(None, description="The job does not start before this time.")
+
+    @field_validator("run_after")
+    @classmethod
+    def _check_ends(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        longest = max(info.data.get(limit) or 0.0 for limit in ("queue_timeout_seconds", "job_timeout_seconds"))
+        if value is not None and datetime.max.replace(tzinfo=UTC) - value < timedelta(seconds=longest):
+            raise ValueError("together with the time limits it leads beyond the year 9999")
+        return value
 
     @field_validator("secrets")
     @classmethod

@@ -30,6 +30,7 @@ from dccf.api.changes import Changes
 from dccf.api.context import EXTENSION, Services, waiting_places
 from dccf.celery_app import DccfCelery
 from dccf.config import Settings
+from dccf.errors import InvalidRequest
 from dccf.store.database import Database
 
 REQUEST_ID = "X-Request-Id"
@@ -55,8 +56,9 @@ def create_app(settings: Settings, database: Database | None = None, celery: Dcc
     app.before_request(_name_request)
     metrics.register(app, database)  # before the question who is asking: what is refused counts too
     app.after_request(_add_headers)
+    app.before_request(_refuse_nul)
     auth.register(app)
-    errors.register(app, settings.max_upload_bytes)
+    errors.register(app)
     for module in (jobs, logs, artifacts, workers, controllers, limits, queues, schedules, health, aliases, openapi):
         app.register_blueprint(module.bp)
     openapi.register(app)
@@ -81,6 +83,12 @@ def _make_celery(settings: Settings, database: Database) -> DccfCelery:
 def _name_request() -> None:
     given = request.headers.get(REQUEST_ID, "")
     g.request_id = given if _REQUEST_ID_FORM.fullmatch(given) else secrets.token_hex(8)
+
+
+def _refuse_nul() -> None:
+    """Refuse in one place what no name of ours has, and PostgreSQL's text cannot hold."""
+    if "\0" in request.path or b"%00" in request.query_string:
+        raise InvalidRequest("the address contains a NUL character (%00)")
 
 
 def _add_headers(response: Response) -> Response:

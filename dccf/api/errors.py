@@ -107,15 +107,17 @@ def _handle_unknown(error: Exception) -> Response:
     return respond(_INTERNAL.status, _INTERNAL.code, _INTERNAL.public or "")
 
 
-def register(app: Flask, max_upload_bytes: int) -> None:
+def register(app: Flask) -> None:
     """Make an application answer with problems only."""
 
     def handle_too_large(error: RequestEntityTooLarge) -> Response:
         del error
+        is_upload = request.max_content_length == app.config["MAX_CONTENT_LENGTH"]
+        setting = " (DCCF_MAX_UPLOAD_BYTES)" if is_upload else ""
         return respond(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             "too_large",
-            f"the request is larger than {max_upload_bytes} bytes, which is the limit here (DCCF_MAX_UPLOAD_BYTES)",
+            f"the request is larger than {request.max_content_length} bytes, which is the limit here{setting}",
         )
 
     app.register_error_handler(DccfError, _handle_ours)

@@ -30,6 +30,8 @@ def read_options(text: str) -> dict[str, Any]:
         values = json.loads(text)
     except ValueError as error:
         raise _not_an_object(f"it is no JSON: {error}") from error
+    except RecursionError as error:
+        raise _not_an_object("it is nested too deeply") from error
     if not isinstance(values, dict):
         raise _not_an_object("it is JSON, but no object")
     return values

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from flask import request
-from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.sansio import multipart
 from werkzeug.wsgi import get_input_stream
 
@@ -149,15 +149,26 @@ def _data(events: Iterator[multipart.Event]) -> Iterator[bytes]:
 
 
 def _events(decoder: multipart.MultipartDecoder) -> Iterator[multipart.Event]:
+    while True:
+        for event in _decode(decoder, request.stream.read(READ_BYTES) or None):
+            yield event
+            if isinstance(event, multipart.Epilogue):
+                return
+
+
+def _decode(decoder: multipart.MultipartDecoder, data: bytes | None) -> Iterator[multipart.Event]:
+    """Yield what the next bytes of the body bring; ``None`` is its end."""
     try:
-        while True:
-            event = decoder.next_event()
-            if isinstance(event, multipart.NeedData):
-                decoder.receive_data(request.stream.read(READ_BYTES) or None)
-            else:
-                yield event
-                if isinstance(event, multipart.Epilogue):
-                    return
+        decoder.receive_data(data)
+        while not isinstance(event := decoder.next_event(), multipart.NeedData):
+            yield event
+            if isinstance(event, multipart.Epilogue):
+                return
+    except RequestEntityTooLarge as error:  # the decoder's limits, not that of the body as a whole
+        raise errors.InvalidRequest(
+            f"the multipart body has more than {decoder.max_parts} parts, or the headers of one are longer than "
+            f"{MAX_FIELD_BYTES} bytes"
+        ) from error
     except ValueError as error:
         raise errors.InvalidRequest("the multipart body is broken, or it ended too early") from error
 
