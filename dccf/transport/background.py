@@ -50,6 +50,14 @@ class BackgroundProducer:
         self._wake.set()
         self._thread.join(max(0.1, deadline - time.monotonic()))
 
+    def _publish(self, batch: list[OutgoingRecord]) -> None:
+        try:
+            self._producer.publish(batch)
+        except KombuError as error:
+            logger.debug("%d events were not published: %r", len(batch), error)
+        except Exception:  # without this thread the process would send no event any more
+            logger.exception("%d events were not published", len(batch))
+
     def _run(self) -> None:
         while not self._closing:
             self._wake.wait()
@@ -58,9 +66,6 @@ class BackgroundProducer:
                 batch: list[OutgoingRecord] = []
                 while self._waiting and len(batch) < _BATCH:
                     batch.append(self._waiting.popleft())
-                try:
-                    self._producer.publish(batch)
-                except KombuError as error:
-                    logger.debug("%d events were not published: %r", len(batch), error)
+                self._publish(batch)
             if not self._waiting:
                 self._idle.set()

@@ -60,13 +60,18 @@ class _Reader:
                     self._read()
                     self._health.worked()
                     backoff.reset()
-                except errors.BROKER_ERRORS as error:
+                except Exception as error:  # noqa: BLE001 - without this thread the process hears no broadcast any more
                     if not self._closing:
-                        self._health.failed(error)
-                        self._cluster.forget()
+                        self._recover(error)
                         time.sleep(backoff.next_seconds())
         finally:
             self._cluster.close()
+
+    def _recover(self, error: Exception) -> None:
+        if not isinstance(error, errors.BROKER_ERRORS):
+            logger.error("reading broadcasts of %s", self.topic, exc_info=error)
+        self._health.failed(error)
+        self._cluster.forget()
 
     def _lingered(self) -> bool:
         if self.subscriptions:
@@ -115,7 +120,7 @@ class _Reader:
             if record.offset < self._next:
                 continue
             self._next = record.offset + 1
-            key = (record.key or b"").decode()
+            key = (record.key or b"").decode(errors="replace")
             for subscription in list(self.subscriptions):
                 if record.offset >= subscription.start and subscription.matches(key):
                     subscription.sink(record.value or b"")

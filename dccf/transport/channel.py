@@ -48,7 +48,7 @@ class Channel(_Base):
         self._pid = os.getpid()
         #: kombu takes the connection away when it closes a channel; records still have to be settled then.
         self._transport = connection
-        self._handlers: dict[str, Callable[[Any], Any]] = {}
+        self._callbacks: dict[str, Callable[[Any], Any]] = {}
         self._without_ack: set[str] = set()
         #: Private queues that this channel consumes; they die with it.
         self._private: dict[str, PrivateQueue] = {}
@@ -164,7 +164,7 @@ class Channel(_Base):
     ) -> None:
         """Begin to deliver the messages of a queue."""
         super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
-        self._handlers[queue] = self._transport.callback_of(queue)
+        self._callbacks[queue] = callback
         (self._without_ack.add if no_ack else self._without_ack.discard)(queue)
         private = self._transport.subscribed.get(queue)
         if private is not None:
@@ -179,7 +179,7 @@ class Channel(_Base):
         super().basic_cancel(consumer_tag)
         if queue is None:
             return
-        self._handlers.pop(queue, None)
+        self._callbacks.pop(queue, None)
         self.intake.pause(queue)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
@@ -193,9 +193,13 @@ class Channel(_Base):
     def deliver_one(self) -> bool:
         """Deliver one message to its consumer; tell whether there was one that could be."""
         for queue, private in list(self._private.items()):
-            handler = self._handlers.get(queue)
-            if private.waiting and handler is not None:
-                handler(self._payload(private.waiting.popleft(), {}))
+            while private.waiting and (callback := self._callbacks.get(queue)) is not None:
+                try:
+                    message = self._message(private.waiting.popleft(), {})
+                except ValueError:
+                    logger.exception("queue %s: a broadcast holds no message", queue)
+                    continue
+                callback(message)
                 return True
         while (record := self.intake.next_record()) is not None:
             if self._deliver_record(record):
@@ -204,33 +208,43 @@ class Channel(_Base):
 
     def _deliver_record(self, record: Record) -> bool:
         queue = record.consumer.queue
-        handler = self._handlers.get(queue)
-        if handler is None:
+        callback = self._callbacks.get(queue)
+        if callback is None:
             self.intake.returns.give_back(record)
             return False
         try:
-            payload = self._payload(record.value, {"redelivered": record.deliveries > 1})
+            message = self._message(record.value, {"redelivered": record.deliveries > 1})
         except ValueError:
             logger.exception("queue %s: offset %d holds no message", queue, record.position.offset)
             self.intake.returns.put_aside(record)
             return False
         if record.deliveries > 1:
-            payload["headers"][DELIVERY_COUNT] = record.deliveries - 1
+            message.headers[DELIVERY_COUNT] = record.deliveries - 1
         if queue in self._without_ack:
             record.consumer.settle(record, Acknowledgement.ACCEPT)
         else:
-            self.qos.track(payload["properties"]["delivery_tag"], record)
-            if payload["headers"].get(SETTLE, record.consumer.options.settle) == Settle.DELIVERY:
+            self.qos.track(message.delivery_tag, record)
+            self.qos.append(message, message.delivery_tag)
+            if message.headers.get(SETTLE, record.consumer.options.settle) == Settle.DELIVERY:
                 record.finished_by_delivery = record.consumer.settle(record, Acknowledgement.ACCEPT)
-        handler(payload)
+        callback(message)
         return True
 
-    def _payload(self, value: bytes, info: dict[str, Any]) -> dict[str, Any]:
-        payload = decode_message(value)
-        properties = payload["properties"]
-        properties["delivery_tag"] = self._transport.next_delivery_tag()
-        properties.setdefault("delivery_info", {}).update(info)
-        return payload
+    def _message(self, value: bytes, info: dict[str, Any]) -> Any:
+        """Return the kombu message that a record holds.
+
+        Raises:
+            ValueError: it holds none.
+        """
+        try:
+            payload = decode_message(value)
+            properties = payload["properties"]
+            properties["delivery_tag"] = self._transport.next_delivery_tag()
+            properties.setdefault("delivery_info", {}).update(info)
+            return self.Message(payload, channel=self)
+        except Exception as error:
+            # Anybody may write to a topic, and kombu decodes bodies and values with whatever was registered.
+            raise ValueError("the record is not a kombu message") from error
 
     # Closing -------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,9 @@ AMQP_PROPERTIES = frozenset(
 _dumps: Any = kombu_json.dumps
 _loads: Any = kombu_json.loads
 
+#: What every message of kombu has beside its body.
+_PARTS = ("headers", "properties")
+
 _MAGIC = 2
 _NO_COMPRESSION = 0
 _UNLIMITED = 1 << 30
@@ -117,18 +120,18 @@ def decode_message(value: bytes) -> dict[str, Any]:
     """
     # kombu's decoder looks at every mapping for a type of its own; almost no message has one.
     decoded = _loads(value) if b'"__type__"' in value else json.loads(value)
-    if not isinstance(decoded, dict) or not isinstance(decoded.get("properties"), dict):
-        raise ValueError("the record is not a kombu message")  # noqa: TRY004 - the content is wrong, not a type
+    if not isinstance(decoded, dict) or not all(isinstance(decoded.get(part), dict) for part in _PARTS):
+        raise ValueError("the record is not a kombu message")
     return decoded
 
 
 def task_id(value: bytes) -> str:
     """Return the task's id in a record, for a log line; a dash if there is none."""
     try:
-        headers = decode_message(value).get("headers")
+        headers = decode_message(value)["headers"]
     except ValueError:
         return "-"
-    return str(headers.get("id", "-")) if isinstance(headers, dict) else "-"
+    return str(headers.get("id", "-"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import collections
 import logging
+import threading
 from collections.abc import Callable
 
 from kombu.exceptions import KombuError
@@ -24,6 +25,8 @@ class Returns:
     def __init__(self, client: Callable[[], Client]) -> None:
         self._client = client
         self._copies: collections.deque[tuple[Record, str, Acknowledgement]] = collections.deque()
+        #: Held by the thread that writes: two would write one copy twice, and drop the next one unwritten.
+        self._writing = threading.Lock()
 
     def give_back(self, record: Record) -> None:
         """Make a message available again, to anybody."""
@@ -58,7 +61,23 @@ class Returns:
         return False
 
     def write(self) -> None:
-        """Write the copies whose turn has come; those that fail stay for the next time."""
+        """Write the copies, unless another thread is at it; those that fail stay for the next time."""
+        if self._copies and self._writing.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._writing.release()
+
+    def finish(self) -> None:
+        """Write what is left before the channel closes."""
+        try:
+            with self._writing:
+                self._write()
+        except KombuError as error:
+            # Those that are still locked for this member go to others when it leaves the group.
+            logger.warning("%d messages could not be republished: %r", len(self._copies), error)
+
+    def _write(self) -> None:
         while self._copies:
             record, topic, what = self._copies[0]
             if record.state is not State.LOST:
@@ -71,14 +90,6 @@ class Returns:
                 )
                 record.consumer.settle(record, what)
             self._copies.popleft()
-
-    def finish(self) -> None:
-        """Write what is left before the channel closes."""
-        try:
-            self.write()
-        except KombuError as error:
-            # Still locked for this member: leaving the group gives them to others.
-            logger.warning("%d messages could not be republished: %r", len(self._copies), error)
 
     def _copy(self, record: Record, topic: str, what: Acknowledgement) -> None:
         self._copies.append((record, topic, what))

@@ -1,7 +1,6 @@
 """The kombu transport: connections, the event loop, and what kombu asks of a transport class."""
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 from kombu.exceptions import ChannelError
@@ -79,11 +78,6 @@ class Transport(_Base):
             raise errors.translated(error, "cannot connect") from error
         self.wake_up.open()
         return super().establish_connection()
-
-    def callback_of(self, queue: str) -> Callable[[Any], Any]:
-        """Return the callback that kombu has registered for a queue."""
-        callback: Callable[[Any], Any] = self._callbacks[queue]
-        return callback
 
     def next_delivery_tag(self) -> str:
         """Return a tag that no other message of this connection has."""
