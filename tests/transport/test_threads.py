@@ -26,7 +26,7 @@ class _Holder:
     def __init__(self) -> None:
         self.settled: list[int] = []
 
-    def settle(self, record: Record, what: object) -> bool:  # noqa: ARG002 - all copies are accepted
+    def settle(self, record: Record, what: object) -> bool:
         self.settled.append(record.position.offset)
         return True
 
@@ -35,7 +35,8 @@ class _Holder:
 
 
 def test_copies_that_two_threads_write_are_written_once_each() -> None:
-    holder, written = _Holder(), []
+    holder = _Holder()
+    written: list[bytes] = []
     first_is_sending, go_on = threading.Event(), threading.Event()
 
     def publish(records: list[OutgoingRecord]) -> None:
