@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from dccf import config, errors
+from dccf.celery_app import DccfCelery
 from dccf.config import Settings
 from dccf.local import postgres
 from dccf.local.kafka_errors import JavaMissingError, KafkaDownloadError
 from dccf.local.kafka_install import default_cache_dir, ensure_jars, require_java
-from dccf.store import migrate
+from dccf.store import backlog, migrate
 from dccf.store.database import Database
 
 TEMPLATE = "dccf_template"
@@ -143,3 +145,29 @@ def settings(database: Database, tmp_path: Path) -> Settings:
         worker_name="test-worker",
         retry_backoff_seconds=0,
     )
+
+
+@pytest.fixture
+def silent_broker() -> Iterator[socket.socket]:
+    """A broker that takes connections and never answers; closed, it refuses them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def url_of(broker: socket.socket) -> str:
+    """Give the broker URL of a listening socket."""
+    return f"kafka://127.0.0.1:{broker.getsockname()[1]}/test"
+
+
+def celery_of(settings: Settings, database: Database) -> DccfCelery:
+    """A Celery application that connects to a broker which refuses it twice only, without a pause."""
+    celery = DccfCelery("test")
+    celery.__dict__.update(settings=settings, database=database)
+    celery.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+    return celery
+
+
+def hints_out(database: Database) -> int:
+    """Count the hints that are noted as sent."""
+    with database.begin() as tx:
+        return sum(backlog.count_in_flight(tx).hinted.values())

@@ -29,6 +29,7 @@ from dccf.api import (
 from dccf.api.changes import Changes
 from dccf.api.context import EXTENSION, Services, waiting_places
 from dccf.celery_app import DccfCelery
+from dccf.celery_app.sender import EXIT_SECONDS
 from dccf.config import Settings
 from dccf.errors import InvalidRequest
 from dccf.store.database import Database
@@ -66,9 +67,10 @@ def create_app(settings: Settings, database: Database | None = None, celery: Dcc
 
 
 def close_app(app: Flask) -> None:
-    """Close what an application holds: its thread and its connections."""
+    """Close what an application holds: its threads and its connections."""
     shared: Services = app.extensions[EXTENSION]
     shared.changes.close()
+    shared.celery.hint_sender.wait(EXIT_SECONDS)
     shared.database.close()
 
 

@@ -83,7 +83,7 @@ def submit_job(services: Services, asker: Identity, intake: Intake, spec: JobSpe
             ),
         )
     if submitted.is_new:
-        dispatch.first(services.celery, services.database, services.settings, job_id)
+        dispatch.first(services.celery, job_id)
     return submitted
 
 
@@ -103,7 +103,7 @@ def rerun_job(services: Services, earlier: Job, key: str | None) -> Submitted:
         if submitted.is_new:
             history.add_event(tx, new.id, JobState.QUEUED, 0, f"made again from job {earlier.id}")
     if submitted.is_new:
-        dispatch.first(services.celery, services.database, services.settings, new.id)
+        dispatch.first(services.celery, new.id)
     return submitted
 
 

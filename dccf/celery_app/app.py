@@ -7,9 +7,11 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import KombuError
+from kombu.utils.imports import symbol_by_name
 
 from dccf import config
 from dccf.celery_app import conf, request
+from dccf.celery_app.sender import HintSender
 from dccf.config import Settings
 from dccf.store.database import Database
 
@@ -45,6 +47,13 @@ class DccfCelery(Celery):
         """What publishing raises when the broker is away or refuses a message."""
         transport = self.connection_for_write().transport
         return (KombuError, OSError, *transport.connection_errors, *transport.channel_errors)
+
+    @cached_property
+    def hint_sender(self) -> HintSender:
+        """What sends the first hints of jobs submitted here."""
+        # By name, as Celery finds its own parts: sending needs this module.
+        send_or_put_back = symbol_by_name("dccf.celery_app.dispatch:send_or_put_back")
+        return HintSender(lambda hints: send_or_put_back(self, self.database, hints))
 
     def _task_from_fun(self, *args: Any, **kwargs: Any) -> Any:
         # A task whose making fails half-way (a setting is missing) would stay half-made in the registry.

@@ -42,12 +42,14 @@ def send(app: DccfCelery, hint: Hint) -> None:
         messages.publish(app, producer, hint)
 
 
-def first(app: DccfCelery, database: Database, settings: Settings, job_id: UUID) -> None:
-    """Send the first hint of a job just submitted; where that fails the controller sends it later."""
+def first(app: DccfCelery, job_id: UUID) -> None:
+    """Send the first hint of a new job, behind the caller's back; where that fails the controller sends it later."""
     try:
-        _send_or_put_back(app, database, hints.take_first(database, settings, job_id))
+        taken = hints.take_first(app.database, app.settings, job_id)
     except errors.StoreUnavailable as error:
         log.warning("job %s: its first hint is left to the controller: %s", job_id, error)
+        return
+    app.hint_sender.put(taken)
 
 
 def due(app: DccfCelery, database: Database, settings: Settings) -> int:
@@ -57,11 +59,17 @@ def due(app: DccfCelery, database: Database, settings: Settings) -> int:
         StoreUnavailable: PostgreSQL is away.
     """
     taken = hints.take_due(database, settings)
-    return len(taken) if _send_or_put_back(app, database, taken) else 0
+    return len(taken) if send_or_put_back(app, database, taken) else 0
 
 
-def _send_or_put_back(app: DccfCelery, database: Database, taken: Sequence[Hint]) -> bool:
-    """Send one by one: a hint that the broker refuses (too large, say) must not hold the others up."""
+def send_or_put_back(app: DccfCelery, database: Database, taken: Sequence[Hint]) -> bool:
+    """Send one by one: a hint that the broker refuses (too large, say) must not hold the others up.
+
+    Gives whether any was sent.
+
+    Raises:
+        StoreUnavailable: PostgreSQL is away, and some could not be put back; each counts as lost, and is sent again.
+    """
     unsent: list[Hint] = []
     in_a_row = 0
     for number, hint in enumerate(taken):

@@ -91,7 +91,7 @@ class JobTask(Task):
         canvas = self._canvas_options(link, link_error, given)
         submitted = self.submit(job_id, args or (), _with_options(kwargs or {}, given), canvas)
         if submitted.is_new:
-            dispatch.first(self.app, self.app.database, self.app.settings, submitted.job.id)
+            dispatch.first(self.app, submitted.job.id)
         return self._result(submitted.job.id, add_to_parent=given.get("add_to_parent", True))
 
     def submit(

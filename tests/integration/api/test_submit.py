@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 
 import pytest
 from flask import Flask
@@ -12,7 +13,9 @@ from dccf.api.app import close_app, create_app
 from dccf.config import Settings
 from dccf.store import bundles, jobs
 from dccf.store.database import Database
+from tests.conftest import celery_of, hints_out, url_of
 from tests.integration.api.conftest import ADMIN_TOKEN, Asker
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.postgres
 
@@ -66,7 +69,23 @@ def test_a_submit_leaves_a_hint_at_the_broker(ada: Asker, api_settings: Settings
     ada.submit_id()
 
     assert api_settings.broker_folder is not None
-    assert list((api_settings.broker_folder / "messages").iterdir())
+    messages = api_settings.broker_folder / "messages"
+    wait_for("the hint", lambda: list(messages.iterdir()))
+
+
+def test_a_submit_does_not_wait_for_a_broker_that_does_not_answer(
+    api_settings: Settings, database: Database, silent_broker: socket.socket
+) -> None:
+    hanging = api_settings.model_copy(update={"broker_url": url_of(silent_broker)})
+    app = create_app(hanging, database, celery_of(hanging, database))
+    asker = Asker(app.test_client(), ADMIN_TOKEN)
+    answers = [asker.submit().status_code for _ in range(3)]
+
+    # All were answered before the first hint was given up; they are in hand still, and counted as sent.
+    assert (answers, hints_out(database)) == ([202, 202, 202], 3)
+    silent_broker.close()
+    wait_for("the hints to be put back", lambda: not hints_out(database))
+    close_app(app)
 
 
 def test_more_than_a_thousand_files_are_taken(ada: Asker) -> None:

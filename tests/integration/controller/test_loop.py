@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dccf.celery_app import DccfCelery, messages
+from dccf.celery_app import messages
 from dccf.config import Settings
 from dccf.controller import loop as controller_loop
 from dccf.controller import schedules
@@ -20,9 +20,10 @@ from dccf.controller.sweeps import Sweep
 from dccf.lifecycle.attempts import Holder
 from dccf.lifecycle.ids import new_job_id
 from dccf.models import JobSpec
-from dccf.store import backlog, fleet
+from dccf.store import fleet
 from dccf.store.database import Database
 from dccf.store.fleet import ControllerInfo
+from tests.conftest import celery_of, hints_out, url_of
 from tests.integration.lifecycle.conftest import GetJob, SubmitJob
 from tests.integration.lifecycle.test_life import claimed
 from tests.processes import wait_for
@@ -31,9 +32,7 @@ pytestmark = pytest.mark.postgres
 
 
 def controller_of(database: Database, settings: Settings) -> Controller:
-    celery = DccfCelery("test")
-    celery.__dict__.update(settings=settings, database=database)
-    return Controller(celery, database, settings)
+    return Controller(celery_of(settings, database), database, settings)
 
 
 def do_rounds(controller: Controller) -> None:
@@ -60,13 +59,6 @@ def running(controller: Controller) -> Iterator[list[Exception]]:
         controller.stop()
         thread.join(60)
     assert not thread.is_alive()
-
-
-@pytest.fixture
-def silent_broker() -> Iterator[socket.socket]:
-    """A broker that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
 
 
 def sweep_of(controller: Controller, name: str) -> Sweep:
@@ -114,10 +106,8 @@ def test_a_lost_worker_is_noticed_in_time_while_the_broker_hangs(
     me: Holder,
     silent_broker: socket.socket,
 ) -> None:
-    url = f"kafka://127.0.0.1:{silent_broker.getsockname()[1]}/test"
-    hanging = settings.model_copy(
-        update={"broker_url": url, "lease_seconds": 3, "sweep_seconds": 0.1, "retry_backoff_seconds": 60}
-    )
+    changes = {"broker_url": url_of(silent_broker), "lease_seconds": 3, "sweep_seconds": 0.1}
+    hanging = settings.model_copy(update={**changes, "retry_backoff_seconds": 60})
     held = submit_job().id
     claimed(database, hanging, held, me, 1)
     controller = controller_of(database, hanging)
@@ -133,11 +123,6 @@ def test_a_lost_worker_is_noticed_in_time_while_the_broker_hangs(
         wait_for("the hint to be put back", lambda: not hints_out(database))
     with database.begin() as tx:
         assert fleet.get_controllers(tx) == ()
-
-
-def hints_out(database: Database) -> int:
-    with database.begin() as tx:
-        return sum(backlog.count_in_flight(tx).hinted.values())
 
 
 def heartbeat_of(settings: Settings) -> Path:

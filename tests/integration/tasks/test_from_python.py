@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ from sqlalchemy import text
 from dccf import errors
 from dccf.administration import OwnerLimits
 from dccf.celery_app import app, dispatch
+from dccf.config import Settings
 from dccf.lifecycle import owners, removal
 from dccf.models import Job, JobState, Reason
 from dccf.store import artifacts, blobs, bundles, history
+from dccf.store.database import Database
 from dccf.store.outbox import Hint
 from dccf.tasks import run_dockerfile
 from tests.processes import DccfProcess, wait_for
@@ -299,3 +303,13 @@ def test_a_running_job_past_its_limit_as_a_whole_is_stopped(scripted: Scripted, 
     result = scripted(sleep_seconds=60).clone(kwargs={"job_timeout_seconds": 5}).delay()
     job = until(result.id, lambda job: job.state.is_final)
     assert (job.reason, job.fence) == (Reason.JOB_TIMED_OUT, 1)
+
+
+def test_a_program_that_submits_and_ends_at_once_has_sent_its_hint(
+    fleet_environment: dict[str, str], database: Database, settings: Settings
+) -> None:
+    program = "from dccf.tasks import run_dockerfile; run_dockerfile.delay(dockerfile='FROM busybox')"
+    changes = {"DCCF_DATABASE_URL": database.url, "DCCF_BROKER_FOLDER": str(settings.broker_folder)}
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, **changes}, check=True, timeout=60)
+    assert settings.broker_folder is not None
+    assert len(list((settings.broker_folder / "messages").iterdir())) == 1
