@@ -125,5 +125,5 @@ def run_schedule(services: Services, owner: str, name: str, asker: Identity, key
             history.add_event(tx, new.id, JobState.QUEUED, 0, f"made by schedule {name} when {asker.owner} asked")
             scheduling.note_asked(tx, found, new.id)
     if submitted.is_new:
-        dispatch.first(services.celery, services.database, services.settings, new.id)
+        dispatch.first(services.celery, new.id)
     return submitted
