@@ -36,7 +36,7 @@ from dccf.runner.engine import Engine
 from tests.runner_kit import Play, runner_settings
 
 DOCKERFILE = (
-    "FROM busybox\nVOLUME /data\nRUN head -c 1m /dev/urandom > /layer\n"
+    "FROM busybox\nWORKDIR /work\nCOPY text same .\nVOLUME /data\nRUN head -c 1m /dev/urandom > /layer\n"
     "CMD for i in 1 2 3 4 5 6 7 8 9; do head -c 100k /dev/zero > /output/$i; done; sleep 0.3; exit $CODE\n"
 )
 FORK = multiprocessing.get_context("fork")
@@ -76,7 +76,7 @@ def attempt(play: Play, kind: str, number: int) -> None:
     if kind == "cancelled":
         threading.Timer(RANDOM.uniform(0.05, 1.0), play.stop.set, [StopCause.CANCEL]).start()
     try:
-        ended = play.build_and_run(DOCKERFILE, {"text": str(number % 7).encode()})
+        ended = play.build_and_run(DOCKERFILE, {"text": str(number % 7).encode(), "same": bytes(100_000)})
         play.collect()
         expected = 3 if kind == "failing" else 0
         os._exit(0 if ended.exit_code == expected else 1)

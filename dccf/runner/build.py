@@ -13,14 +13,15 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import Reason, StopCause, Stream
 from dccf.runner import bktrace
+from dccf.runner.apart import StepNames
 from dccf.runner.base import LogSink, StopSignal
-from dccf.runner.dockerfile import STEPS, Dockerfile, Instruction
+from dccf.runner.dockerfile import Dockerfile, Instruction
 from dccf.runner.engine import Engine
 from dccf.runner.wire import Exchange, Refused
 
@@ -31,7 +32,6 @@ CUT_SECONDS = 30.0
 _LINE_BYTES = 32 << 20
 
 _EXIT_CODE = re.compile(r"(?:exit code|non-zero code): (\d+)")
-_VERTEX = re.compile(r"\[(?:(?P<stage>\S+) )?(?P<at>\d+)/(?P<of>\d+)\] (?P<text>.*)", re.DOTALL)
 _CLASSIC_STEP = re.compile(r"Step (\d+)/\d+ : ")
 _ANSI_RED = re.compile(r"\x1b\[91m(.*?)\x1b\[0m", re.DOTALL)
 
@@ -78,10 +78,11 @@ class Progress(ABC):
 
 
 class BuildKitProgress(Progress):
-    """Reads BuildKit's traces."""
+    """Reads BuildKit's traces; ``apart`` is the name that sets the build apart, if it has one."""
 
-    def __init__(self, dockerfile: Dockerfile, log: LogSink) -> None:
+    def __init__(self, dockerfile: Dockerfile, log: LogSink, apart: str = "") -> None:
         super().__init__(dockerfile, log)
+        self._steps = StepNames(dockerfile, apart)
         self._numbers: dict[str, int] = {}
         self._names: dict[str, str] = {}
         self._said: set[str] = set()
@@ -114,34 +115,15 @@ class BuildKitProgress(Progress):
         if vertex.digest in self._said:
             return
         self._said.add(vertex.digest)
+        name = self._steps.shown(vertex.name)
+        if name is None:
+            return
         number = self._numbers.setdefault(vertex.digest, len(self._numbers) + 1)
         cached = " (cached)" if vertex.is_cached else ""
-        self._log.write(Stream.BUILD_STDOUT, f"#{number} {vertex.name}{cached}\n".encode())
+        self._log.write(Stream.BUILD_STDOUT, f"#{number} {name}{cached}\n".encode())
 
     def _failing(self) -> Instruction | None:
-        match = _VERTEX.fullmatch(self._names.get(self._failed, ""))
-        return _find_step(self._instructions, match) if match else None
-
-
-def _find_step(instructions: Iterable[Instruction], match: re.Match[str]) -> Instruction | None:
-    """Find the instruction of a step such as ``[build 2/5] RUN make``: BuildKit counts in each stage."""
-    stage, at, candidates = -1, 0, []
-    names: list[str] = []
-    for instruction in instructions:
-        if instruction.keyword == "FROM":
-            words = instruction.words()
-            names.append(words[2].lower() if len(words) > 2 else "")
-            stage, at = stage + 1, 1
-        elif instruction.keyword in STEPS and stage >= 0:
-            at += 1
-        else:
-            continue
-        if at == int(match["at"]) and (match["stage"] or "") in {"", names[stage], f"stage-{stage}"}:
-            candidates.append(instruction)
-    by_text = [
-        candidate for candidate in candidates if candidate.keyword == match["text"].split(maxsplit=1)[0].upper()
-    ]
-    return by_text[-1] if by_text else None
+        return self._steps.instruction(self._names.get(self._failed, ""))
 
 
 def labelled(text: str, dockerfile: Dockerfile, labels: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.models import JobSpec, Reason
 from dccf.runner import locks, policy
 from dccf.runner import spec as translation
+from dccf.runner.apart import set_apart
 from dccf.runner.base import AttemptRef, ContextFile, LogSink, StopSignal
 from dccf.runner.build import Build, BuildKitProgress, ClassicProgress, Progress, labelled
 from dccf.runner.context import DOCKERFILE, tar_stream
@@ -50,14 +51,15 @@ class ImageBuilder:
         """
         text = checked.text
         builder, owner_id = builder_for(capabilities, checked.dockerfile)
+        progress: Progress
         if builder == "classic":
             text = labelled(text, checked.dockerfile, translation.labels_of(attempt))
+            progress = ClassicProgress(checked.dockerfile, log)
+        else:
+            name = translation.name_of(attempt)
+            text = set_apart(text, checked.dockerfile, name)
+            progress = BuildKitProgress(checked.dockerfile, log, apart=name)
         parameters = translation.build_parameters(attempt, spec, network, builder)
-        progress: Progress = (
-            ClassicProgress(checked.dockerfile, log)
-            if builder == "classic"
-            else BuildKitProgress(checked.dockerfile, log)
-        )
         packed = [(DOCKERFILE, text.encode("utf-8", "surrogateescape"))]
         sent = tar_stream(packed, files, stop, owner_id=owner_id)
         self.may_have_cache = True

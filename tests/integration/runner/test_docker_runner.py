@@ -149,6 +149,7 @@ def archive(name: str, content: bytes) -> bytes:
             "line 5: RUN exit 5: exit code 5",
         ),
         ("ARG V=1\nFROM busybox\nARG V\nENV A=b\nRUN exit $V", "line 5: RUN exit $V: exit code 1"),
+        ("FROM busybox AS a\nFROM a\nRUN true\nRUN exit 6", "line 4: RUN exit 6: exit code 6"),
     ],
 )
 def test_a_failed_instruction_is_named_with_its_line(play: Play, dockerfile: str, message: str) -> None:
