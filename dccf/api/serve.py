@@ -12,6 +12,7 @@ from gunicorn.app.base import BaseApplication
 from dccf import errors, metrics
 from dccf.api.app import create_app
 from dccf.api.metrics import registry_of
+from dccf.api.slow_clients import PatientWorker
 from dccf.config import Settings
 
 #: Shutting down waits this long for requests to end; streams come again elsewhere.
@@ -47,10 +48,10 @@ def run(settings: Settings) -> None:
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     options = {
         "bind": f"{host}:{settings.api_port}",
-        "worker_class": "gthread",
+        "worker_class": PatientWorker,
         "workers": 1,
         "threads": settings.api_threads,
-        "timeout": 0,  # the heart beats beside the requests; nothing is to be killed for being slow
+        "timeout": 0,  # the heart beats beside the requests; slow clients are the worker's business
         "graceful_timeout": _GRACE_SECONDS,
         "keepalive": _KEEP_ALIVE_SECONDS,
         "loglevel": settings.log_level.lower(),

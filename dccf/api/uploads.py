@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from flask import request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    HTTPException,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from werkzeug.sansio import multipart
 from werkzeug.wsgi import get_input_stream
 
@@ -59,6 +65,7 @@ def receive(services: Services, form: Form) -> Received:
     Raises:
         InvalidRequest: the body or a name in it is not allowed, or there is no Dockerfile.
         RequestEntityTooLarge: the body is larger than the limit.
+        RequestTimeout: the body stopped coming.
         StoreUnavailable: PostgreSQL is away.
     """
     boundary = request.mimetype_params.get("boundary", "")
@@ -73,6 +80,8 @@ def receive(services: Services, form: Form) -> Received:
     try:
         _take_parts(decoder, form, received)
         received.intake.finish()
+    except RequestTimeout:
+        raise  # there is nothing to throw away
     except (errors.DccfError, HTTPException):
         _drain()
         raise
@@ -150,10 +159,17 @@ def _data(events: Iterator[multipart.Event]) -> Iterator[bytes]:
 
 def _events(decoder: multipart.MultipartDecoder) -> Iterator[multipart.Event]:
     while True:
-        for event in _decode(decoder, request.stream.read(READ_BYTES) or None):
+        for event in _decode(decoder, _read() or None):
             yield event
             if isinstance(event, multipart.Epilogue):
                 return
+
+
+def _read() -> bytes:
+    try:
+        return request.stream.read(READ_BYTES)
+    except ClientDisconnected as error:  # or it stood still; who is gone does not see this
+        raise RequestTimeout("the body stopped coming before its end; send the request again") from error
 
 
 def _decode(decoder: multipart.MultipartDecoder, data: bytes | None) -> Iterator[multipart.Event]:

@@ -93,14 +93,14 @@ def api_url(server_environ: dict[str, str], tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "api.log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", "dccf", "api"], env=server_environ, stdout=log, stderr=log)
     try:
-        _wait_until_up(url, process)
+        wait_until_up(url, process)
         yield url
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
