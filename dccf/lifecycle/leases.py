@@ -18,8 +18,10 @@ BATCH = 50
 ADOPTABLE_STATES = frozenset({JobState.RUNNING, JobState.COLLECTING})
 
 
-def extend(database: Database, holder: Holder, job_ids: Collection[UUID], lease_seconds: float) -> set[UUID]:
-    """Push out the leases of a worker's jobs; give those that it still holds.
+def extend(
+    database: Database, holder: Holder, job_ids: Collection[UUID], lease_seconds: float
+) -> set[tuple[UUID, int]]:
+    """Push out the leases of a worker's jobs; give the attempts, as job and fence, that it still holds.
 
     Raises:
         StoreUnavailable: PostgreSQL is away; the leases stand until they run out.

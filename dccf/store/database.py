@@ -142,7 +142,10 @@ class Listener:
             StoreUnavailable: the connection is gone; make a new listener and look at the tables again.
         """
         with mapped_errors():
-            select.select([self._connection], [], [], timeout_seconds)
+            # Not select.select, which takes no descriptor above 1023: an API may have more connections.
+            waiting = select.poll()
+            waiting.register(self._connection, select.POLLIN)
+            waiting.poll(timeout_seconds * 1000)
             self._connection.poll()
             found = [(note.channel, note.payload) for note in self._connection.notifies]
             self._connection.notifies.clear()

@@ -34,6 +34,8 @@ def upgrade(database: Database) -> None:
         StoreUnavailable: PostgreSQL is away.
     """
     with database.begin() as tx:
+        # A new index on a large table, or another migrator that makes one, takes longer than any other statement may.
+        tx.execute(text("SET LOCAL statement_timeout = 0"))
         tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         command.upgrade(_config(tx), "head")
 

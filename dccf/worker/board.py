@@ -20,7 +20,8 @@ from dccf.models import StopCause
 ENTRIES = 1024
 #: Entries from here on are attempts in the slots of pool processes that died, which the main process goes on with.
 ADOPTED = ENTRIES // 2
-_RUNNING = struct.Struct("=i16sI")  # pid of the pool process (0: idle), job, fence
+_RUNNING = struct.Struct("=i16sIQ")  # pid of the pool process (0: idle), job, fence, when the process was started
+_PID = struct.Struct("=i")
 _CAUSE = struct.Struct("=II")  # tag of the attempt, number of the cause
 _CAUSE_OFFSET = 32  # aligned to 8 bytes
 _ENTRY_BYTES = 48
@@ -35,15 +36,24 @@ class Running:
     pid: int
     job_id: UUID
     fence: int
+    #: When the process was started, by which it is told from a later one with the same pid.
+    started: int
 
     @property
     def is_alive(self) -> bool:
         """Whether the process that runs it still exists and is no zombie."""
-        try:
-            with open(f"/proc/{self.pid}/stat", "rb") as stat:  # noqa: PTH123 - /proc is no place for pathlib's checks
-                return stat.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
-        except (FileNotFoundError, ProcessLookupError):  # reaped before, or while it was read
-            return False
+        state, started = _look_at(self.pid)
+        return started == self.started and state not in {b"Z", b"X"}
+
+
+def _look_at(pid: int) -> tuple[bytes, int]:
+    """Give the state of a process and its start in clock ticks since the boot (proc_pid_stat(5)); else 0."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - /proc is no place for pathlib's checks
+            fields = stat.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):  # reaped before, or while it was read
+        return b"X", 0
+    return fields[0], int(fields[19])
 
 
 def _tag(job_id: UUID, fence: int) -> int:
@@ -60,8 +70,11 @@ class Board:
         """Note that this process runs an attempt; give what tells it to stop."""
         start = entry * _ENTRY_BYTES
         _CAUSE.pack_into(self._memory, start + _CAUSE_OFFSET, 0, 0)
-        _RUNNING.pack_into(self._memory, start, os.getpid(), job_id.bytes, fence)
-        return BoardStop(self._memory, entry, job_id, fence)
+        stop = BoardStop(self._memory, entry, job_id, fence)
+        # The pid makes the entry count, so it comes when all else stands: the main process may look at any time.
+        _RUNNING.pack_into(self._memory, start, 0, job_id.bytes, fence, stop.running.started)
+        _PID.pack_into(self._memory, start, os.getpid())
+        return stop
 
     def adopt(self, slot: int, job_id: UUID, fence: int) -> BoardStop:
         """Note that the main process goes on with an attempt in a pool process's slot; give what tells it to stop."""
@@ -71,7 +84,7 @@ class Board:
 
     def is_adopted(self, slot: int) -> bool:
         """Tell whether the slot of a pool process is taken by an attempt that the main process goes on with."""
-        pid, _, _ = _RUNNING.unpack_from(self._memory, (ADOPTED + slot) * _ENTRY_BYTES)
+        pid, *_ = _RUNNING.unpack_from(self._memory, (ADOPTED + slot) * _ENTRY_BYTES)
         return bool(pid)
 
     def clear(self, running: Running) -> None:
@@ -80,16 +93,17 @@ class Board:
         Its place may belong to another process by now, which has then begun an attempt of its own.
         """
         start = running.entry * _ENTRY_BYTES
-        if _RUNNING.unpack_from(self._memory, start) == (running.pid, running.job_id.bytes, running.fence):
-            _RUNNING.pack_into(self._memory, start, 0, bytes(16), 0)
+        stands = _RUNNING.unpack_from(self._memory, start)
+        if stands == (running.pid, running.job_id.bytes, running.fence, running.started):
+            _PID.pack_into(self._memory, start, 0)
 
     def running(self) -> list[Running]:
         """List what the pool processes run."""
         found = []
         for entry in range(ENTRIES):
-            pid, job, fence = _RUNNING.unpack_from(self._memory, entry * _ENTRY_BYTES)
+            pid, job, fence, started = _RUNNING.unpack_from(self._memory, entry * _ENTRY_BYTES)
             if pid:
-                found.append(Running(entry, pid, UUID(bytes=job), fence))
+                found.append(Running(entry, pid, UUID(bytes=job), fence, started))
         return found
 
     def stop(self, running: Running, cause: StopCause) -> None:
@@ -108,7 +122,7 @@ class BoardStop:
     """
 
     def __init__(self, memory: mmap.mmap, entry: int, job_id: UUID, fence: int) -> None:
-        self.running = Running(entry, os.getpid(), job_id, fence)
+        self.running = Running(entry, os.getpid(), job_id, fence, _look_at(os.getpid())[1])
         self._memory = memory
         self._offset = entry * _ENTRY_BYTES + _CAUSE_OFFSET
         self._tag = _tag(job_id, fence)

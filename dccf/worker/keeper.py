@@ -57,21 +57,24 @@ class Keeper:
         self._engine = ""
         self._next_test, self._test_wait = 0.0, ENGINE_CHECK_SECONDS
         self._next_renewal = self._next_beat = 0.0
-        self._threads = [
-            threading.Thread(target=self._keep_leases, name="keeper-leases", daemon=True),
-            threading.Thread(target=self._keep_engine, name="keeper-engine", daemon=True),
-        ]
+        self._consumes = False
+        self._leases = threading.Thread(target=self._keep_leases, name="keeper-leases", daemon=True)
+        self._engine_check = threading.Thread(target=self._keep_engine, name="keeper-engine", daemon=True)
 
     def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        """Keep leases from now on, also while the broker is away: those of adopted attempts must not run out."""
+        self._leases.start()
+
+    def consume(self) -> None:
+        """Let the worker take jobs as far as the engine allows it: it is connected to its broker."""
+        self._consumes, self._next_beat = True, 0.0
+        self._engine_check.start()
 
     def stop(self) -> None:
         """End the threads and say goodbye."""
         self._ended.set()
         self._engine_wakes.set()
-        for thread in self._threads:
+        for thread in (self._leases, self._engine_check):
             if thread.ident is not None:  # a worker that never became ready has not started them
                 thread.join()
         try:
@@ -144,7 +147,7 @@ class Keeper:
             self._context.settings.lease_seconds,
         )
         for one in running:
-            if one.job_id not in kept:
+            if (one.job_id, one.fence) not in kept:
                 self._context.board.stop(one, StopCause.LOST)
 
     def adopt_earlier(self) -> None:
@@ -216,7 +219,7 @@ class Keeper:
                 slots=self._count_slots(),
                 engine=self._engine,
                 version=dccf.__version__,
-                message=self._trouble,
+                message=self._trouble if self._consumes else "it waits for its broker",
             )
 
     # -- engine ------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def note_failure(sender: Any, task_id: str, **sent: Any) -> None:
 
 
 def make_keeper(worker: Any, worker_context: WorkerContext) -> Keeper:
-    """Make the keeper of a Celery worker; it starts when the pool has forked and the worker is ready."""
+    """Make the keeper of a Celery worker; :func:`make_adoption_step` starts it."""
     queues = worker_context.settings.worker_queues
 
     def pause() -> None:
@@ -87,13 +87,13 @@ def make_keeper(worker: Any, worker_context: WorkerContext) -> Keeper:
 
     keeper = Keeper(worker_context, pause, resume, count_slots)
 
-    def start(**_: Any) -> None:
-        keeper.start()
+    def consume(**_: Any) -> None:
+        keeper.consume()
 
     def shut_down(**_: Any) -> None:
         keeper.hand_back_after(worker_context.settings.shutdown_grace_seconds)
 
-    signals.worker_ready.connect(start, weak=False)
+    signals.worker_ready.connect(consume, weak=False)
     signals.worker_shutting_down.connect(shut_down, weak=False)
     return keeper
 
@@ -111,6 +111,7 @@ def make_adoption_step(keepers: list[Keeper]) -> type[StartStopStep]:
             for keeper in keepers:
                 with contextlib.suppress(errors.StoreUnavailable):  # the keeper does it when PostgreSQL is back
                     keeper.adopt_earlier()
+                keeper.start()
 
     return Adopt
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -32,10 +33,17 @@ def test_the_board_says_which_process_runs_which_attempt() -> None:
     board.begin(0, JOB, 1)
     board.begin(7, other, 2**32 - 1)
 
-    assert board.running() == [
-        Running(0, os.getpid(), JOB, 1),
-        Running(7, os.getpid(), other, 2**32 - 1),
-    ]
+    found = [(running.entry, running.pid, running.job_id, running.fence) for running in board.running()]
+    assert found == [(0, os.getpid(), JOB, 1), (7, os.getpid(), other, 2**32 - 1)]
+    assert all(running.is_alive for running in board.running())
+
+
+def test_another_process_with_the_pid_of_a_dead_one_does_not_bring_its_attempt_back() -> None:
+    board = Board()
+    running = board.begin(0, JOB, 1).running
+
+    assert running.is_alive
+    assert not replace(running, started=running.started - 1).is_alive
 
 
 def test_a_cleared_entry_runs_nothing() -> None:
@@ -161,7 +169,8 @@ def test_what_a_forked_process_writes_is_seen_and_its_death_too() -> None:
     wait_for("the child's end, as a zombie", lambda: not running.is_alive)
     os.waitpid(child, 0)
 
-    assert (running, alive_before) == (Running(5, child, JOB, 4), True)
+    assert (running.entry, running.pid, running.job_id, running.fence) == (5, child, JOB, 4)
+    assert alive_before
     assert not running.is_alive, "also when nothing of it is left"
     assert board.running() == [running], "so that the main process can release its job"
 

@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from dccf import errors
+from dccf.store import database as database_module
 from dccf.store import migrate
 from dccf.store.database import Database
 from dccf.store.tables import metadata
@@ -43,6 +44,22 @@ def test_several_migrators_at_once_do_no_harm(database: Database) -> None:
     for thread in threads:
         thread.join()
     assert migrate.is_current(database)
+
+
+def test_a_migration_may_take_longer_than_other_statements(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_SERVER_OPTIONS", "-c statement_timeout=50ms")
+    hasty = Database(database.url)
+    with database.begin() as tx:
+        tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": migrate._LOCK})
+        migrator = threading.Thread(target=migrate.upgrade, args=(hasty,))
+        migrator.start()
+        migrator.join(0.5)
+        waited = migrator.is_alive()
+    migrator.join(30)
+    hasty.close()
+    assert waited
 
 
 def test_waiting_ends_at_once_where_the_schema_is_there(database: Database) -> None:
