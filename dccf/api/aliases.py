@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 from uuid import UUID
 
 from apiflask import APIBlueprint
-from flask import Response, json, request
+from flask import Response, request
 
 from dccf import errors
 from dccf.api import queries
 from dccf.api.answers import JSON
-from dccf.api.context import find_job, identity, services
+from dccf.api.context import Services, find_job, identity, services
 from dccf.api.jobs import require_final
 from dccf.api.submitting import read_key, submit_job
 from dccf.api.uploads import Form, receive
 from dccf.lifecycle.intake import Intake
 from dccf.models import Job, JobSpec, JobState, Stream
 from dccf.store import artifacts, blobs, logs
+from dccf.store.bundles import FileRef
 
 bp = APIBlueprint("aliases", __name__, tag="Aliases of the original")
 
@@ -82,48 +84,48 @@ def get_resulting_files() -> Response:
     """Get the logs and the files of a job that has ended, in base64; up to 32 MiB in all."""
     job = find_job(queries.parse(queries.AliasQuery).jobId)
     require_final(job)
-    task = {"taskId": str(job.id), "workerIdentifier": job.worker, "status": STATES[job.state]}
-    entries: list[dict[str, Any]] = []
-    for kind, name, data in _results(job):
-        entries.append(
-            {
-                "fileId": len(entries) + 1,
-                "taskEntity": task,
-                "fileType": kind,
-                "name": name,
-                "fileData": base64.b64encode(data).decode(),
-            }
-        )
-    return _json(entries)
-
-
-def _results(job: Job) -> Iterator[tuple[str, str, bytes]]:
-    """Yield the logs, then the artefacts, and stop with an error when it is too much for one answer."""
-    left = MAX_RESULT_BYTES
-    for stream, name in LOG_NAMES.items():
-        data = _log(job, stream, left)
-        left -= len(data)
-        yield "LOG", name, data
     with services().database.begin() as tx:
+        size = logs.get_size(tx, job.id, job.fence)
         files = artifacts.get_files(tx, job.id)
-    if sum(file.size for file in files) > left:
+    if size + sum(file.size for file in files) > MAX_RESULT_BYTES:
         raise _too_much(job.id)
-    for file in files:
-        yield "RETURN", file.path, b"".join(blobs.read(services().database, file.blob_id))
+    return Response(_entries(services(), job, files), content_type=JSON)
 
 
-def _log(job: Job, stream: Stream, limit: int) -> bytes:
-    pieces: list[bytes] = []
-    size, after = 0, -1
+def _entries(shared: Services, job: Job, files: tuple[FileRef, ...]) -> Iterator[str]:
+    """Yield the answer piece by piece: as a whole it would take several times its size in memory."""
+    task = {"taskId": str(job.id), "workerIdentifier": job.worker, "status": STATES[job.state]}
+    results: list[tuple[str, str, Iterator[bytes]]] = [
+        *(("LOG", name, _log(shared, job, stream)) for stream, name in LOG_NAMES.items()),
+        *(("RETURN", file.path, blobs.read(shared.database, file.blob_id)) for file in files),
+    ]
+    for number, (kind, name, pieces) in enumerate(results, 1):
+        entry = json.dumps({"fileId": number, "taskEntity": task, "fileType": kind, "name": name})
+        yield f'{"[" if number == 1 else ", "}{entry[:-1]}, "fileData": "'
+        yield from _base64(pieces)
+        yield '"}'
+    yield "]"
+
+
+def _base64(pieces: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for piece in pieces:
+        data = rest + piece
+        rest = data[len(data) - len(data) % 3 :]  # three bytes are four characters; fewer would need padding
+        yield base64.b64encode(data[: len(data) - len(rest)]).decode()
+    yield base64.b64encode(rest).decode()
+
+
+def _log(shared: Services, job: Job, stream: Stream) -> Iterator[bytes]:
+    after = -1
     while True:
-        with services().database.begin() as tx:
+        with shared.database.begin() as tx:
             chunks = logs.get(tx, job.id, job.fence, (stream,), after)
         if not chunks:
-            return b"".join(pieces)
-        pieces += [chunk.data for chunk in chunks]
-        size, after = size + sum(len(chunk.data) for chunk in chunks), chunks[-1].seq
-        if size > limit:
-            raise _too_much(job.id)
+            return
+        for chunk in chunks:
+            after = chunk.seq
+            yield chunk.data
 
 
 def _too_much(job_id: UUID) -> errors.Conflict:

@@ -46,6 +46,13 @@ def get_end(tx: Connection, job_id: UUID, fence: int) -> int:
     return 0 if last is None else int(last) + 1
 
 
+def get_size(tx: Connection, job_id: UUID, fence: int) -> int:
+    """Count the bytes that are stored of an attempt's log."""
+    size = func.coalesce(func.sum(func.length(log_chunk.c.data)), 0)
+    statement = select(size).where(log_chunk.c.job_id == job_id, log_chunk.c.fence == fence)
+    return int(tx.execute(statement).scalar_one())
+
+
 def get_whole(tx: Connection, job_id: UUID, fence: int, stream: Stream) -> tuple[bytes, int]:
     """Get all that is stored of one stream of an attempt, and how many bytes were left out in it."""
     statement = (

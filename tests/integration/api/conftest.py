@@ -33,6 +33,10 @@ class Asker:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._client.get(path, headers=self._headers | named)
 
+    def stream(self, path: str) -> Answer:
+        """Get an answer whose pieces are not read yet."""
+        return self._client.get(path, headers=self._headers, buffered=False)
+
     def post(self, path: str, data: Any = None, **headers: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._client.post(path, data=data, headers=self._headers | named)

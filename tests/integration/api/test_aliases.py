@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import tracemalloc
 
 import pytest
 
@@ -63,6 +65,24 @@ def test_results_have_the_shape_of_the_original(ada: Asker, database: Database, 
         ("RETURN", "a/b.bin", b"\0\1"),
     ]
     assert files[0]["taskEntity"] == {"taskId": job_id, "workerIdentifier": "test-worker", "status": "ERROR"}
+
+
+def test_results_are_not_held_in_memory_as_a_whole(ada: Asker, database: Database, settings: Settings) -> None:
+    job_id, content = ada.post("/submitDemo").json, bytes(range(256)) * (64 << 10)
+    play(database, settings, job_id, files={"big": content})
+
+    tracemalloc.start()
+    response = ada.stream(f"/getResultingFiles?jobId={job_id}")
+    digest = hashlib.sha256()
+    for piece in response.response:
+        digest.update(piece)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < len(content) // 2
+    whole = ada.get(f"/getResultingFiles?jobId={job_id}")
+    assert digest.digest() == hashlib.sha256(whole.data).digest()
+    assert base64.b64decode(whole.json[-1]["fileData"]) == content
 
 
 def test_results_that_are_too_much_for_one_answer_are_refused(
