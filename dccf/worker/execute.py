@@ -95,6 +95,12 @@ class Execution:
             return Ending(JobState.FAILED, f"the job's files could not be read: {failure}", Reason.STORAGE_ERROR)
         except errors.AttemptStopped as stopped:
             return self._stopped(StopCause(stopped.cause))
+        except errors.FencePassed:
+            raise
+        except Exception as failure:  # it may come again with every attempt, so attempts have to be counted
+            log.exception("job %s: attempt %d failed in the worker", self.lease.job_id, self.lease.fence)
+            message = f"the worker failed at it ({type(failure).__name__}); its log says more"
+            return Ending(JobState.FAILED, message, Reason.WORKER_LOST)
 
     def _stopped(self, cause: StopCause) -> Ending:
         if cause is StopCause.CANCEL:

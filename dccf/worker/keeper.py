@@ -121,7 +121,7 @@ class Keeper:
         now = time.monotonic()
         if now >= self._next_renewal:
             self._renew([one for one in running if one.is_alive])
-            self._hand_back_strays()
+            self._give_up_strays()
             self._next_renewal = now + self._context.settings.lease_renew_seconds
         if running:
             overdue = leases.find_overdue(self._context.database, self._context.holder)
@@ -188,18 +188,17 @@ class Keeper:
         self._sweep_is_due = True
         self._engine_wakes.set()
 
-    def _hand_back_strays(self) -> None:
+    def _give_up_strays(self) -> None:
         """Give up attempts that this worker holds but nobody here runs, seen twice in a row.
 
-        A claim whose answer was lost leaves one, and a pool process that died and was replaced at once.
+        A claim whose answer was lost leaves one, a pool process that died and was replaced at once, and an error that
+        nobody foresaw. It counts as a failure: the same may happen to the next attempt.
         """
         held = leases.find_held(self._context.database, self._context.holder)
         strays = held - {(one.job_id, one.fence) for one in self._context.board.running()}
         for job_id, fence in strays & self._strays:
             lease = Lease(job_id, fence, self._context.holder.worker, self._context.holder.lease_owner)
-            ending = Ending(
-                JobState.QUEUED, f"worker {lease.worker} lost track of the attempt and handed the job back"
-            )
+            ending = Ending(JobState.FAILED, f"worker {lease.worker} lost track of the attempt", Reason.WORKER_LOST)
             with contextlib.suppress(errors.FencePassed):  # it has ended meanwhile
                 self._finish(lease, ending)
         self._strays = strays

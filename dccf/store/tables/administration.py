@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from dccf.store.tables.schema import metadata, time_column
+from dccf.store.tables.schema import Prose, metadata, time_column
 
 api_token = Table(
     "api_token",
@@ -68,7 +68,7 @@ schedule = Table(
     time_column("next_at", required=True),
     time_column("last_at"),
     Column("last_job_id", Uuid),  # that job may have been removed
-    Column("message", Text, nullable=False, server_default=""),
+    Column("message", Prose, nullable=False, server_default=""),
     time_column("created_at", default_now=True),
     CheckConstraint("missed IN ('skip', 'one')", name="missed"),
 )
@@ -82,7 +82,7 @@ schedule_run = Table(
     Column("seq", BigInteger, Identity(), primary_key=True),
     time_column("due_at", required=True),
     Column("job_id", Uuid),  # that job may have been removed
-    Column("message", Text, nullable=False),  # why no job was made, where none was
+    Column("message", Prose, nullable=False),  # why no job was made, where none was
     ForeignKeyConstraint(["owner", "name"], ["schedule.owner", "schedule.name"], ondelete="CASCADE"),
 )
 
@@ -93,9 +93,9 @@ worker = Table(
     Column("lease_owner", Text, nullable=False),
     Column("queues", ARRAY(Text), nullable=False),
     Column("slots", Integer, nullable=False),
-    Column("engine", Text, nullable=False),
+    Column("engine", Prose, nullable=False),
     Column("version", Text, nullable=False),
-    Column("message", Text, nullable=False),  # why it takes no jobs, where it takes none
+    Column("message", Prose, nullable=False),  # why it takes no jobs, where it takes none
     time_column("started_at", default_now=True),
     time_column("heartbeat_at", default_now=True),
 )

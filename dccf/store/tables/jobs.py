@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from dccf.models import JobState, Stream
-from dccf.store.tables.schema import metadata, time_column
+from dccf.store.tables.schema import Prose, metadata, time_column
 
 _STATES = ", ".join(f"'{state.value}'" for state in JobState)
 _STREAMS = ", ".join(f"'{stream.value}'" for stream in Stream)
@@ -37,7 +37,7 @@ job = Table(
     Column("queue", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text),
-    Column("message", Text, nullable=False),
+    Column("message", Prose, nullable=False),
     Column("exit_code", Integer),
     # Columns that queries need stand beside it; the rest of the spec grows without migrations.
     Column("spec", JSONB, nullable=False),
@@ -115,7 +115,7 @@ attempt = Table(
     time_column("finished_at"),
     Column("outcome", Text),
     Column("reason", Text),
-    Column("message", Text),
+    Column("message", Prose),
     Column("exit_code", Integer),
 )
 
@@ -127,7 +127,7 @@ job_event = Table(
     time_column("at", default_now=True),
     Column("state", Text, nullable=False),
     Column("fence", Integer, nullable=False),
-    Column("message", Text, nullable=False),
+    Column("message", Prose, nullable=False),
     Index(None, "job_id", "seq"),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, MetaData, func
+from sqlalchemy import Column, DateTime, Dialect, MetaData, Text, TypeDecorator, func
 
 metadata = MetaData(
     naming_convention={
@@ -23,3 +23,16 @@ def time_column(name: str, *, required: bool = False, default_now: bool = False)
         nullable=not (required or default_now),
         server_default=func.now() if default_now else None,
     )
+
+
+class Prose(TypeDecorator[str]):
+    """Text that people read and that may quote anything: what PostgreSQL cannot hold is replaced by U+FFFD."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's
+        """Replace NUL, and halves of characters (lone UTF-16 surrogates)."""
+        if value is None:
+            return None
+        return "".join("\ufffd" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in value)

@@ -29,17 +29,17 @@ def state_of(database: Database, job_id: UUID) -> tuple[JobState, int]:
     return job.state, job.failures
 
 
-def test_an_attempt_that_nobody_runs_is_handed_back_when_seen_twice(
+def test_an_attempt_that_nobody_runs_is_lost_when_seen_twice(
     database: Database, settings: Settings, submit_job_message: UUID
 ) -> None:
     context = WorkerContext(settings, database, FakeRunner(settings))
     keeper = Keeper(context, pause=lambda: None, resume=lambda: None, count_slots=lambda: 1)
     attempts.claim(database, settings, submit_job_message, context.holder)
 
-    keeper._hand_back_strays()
+    keeper._give_up_strays()
     assert state_of(database, submit_job_message) == (JobState.BUILDING, 0)
-    keeper._hand_back_strays()
-    assert state_of(database, submit_job_message) == (JobState.QUEUED, 0)
+    keeper._give_up_strays()
+    assert state_of(database, submit_job_message) == (JobState.QUEUED, 1)
 
 
 def test_an_attempt_that_somebody_runs_is_left_alone(
@@ -52,7 +52,7 @@ def test_an_attempt_that_somebody_runs_is_left_alone(
     context.board.begin(0, submit_job_message, claimed[0].fence)
 
     for _ in range(3):
-        keeper._hand_back_strays()
+        keeper._give_up_strays()
     assert state_of(database, submit_job_message) == (JobState.BUILDING, 0)
 
 
