@@ -68,7 +68,7 @@ def test_results_have_the_shape_of_the_original(ada: Asker, database: Database, 
 
 
 def test_results_are_not_held_in_memory_as_a_whole(ada: Asker, database: Database, settings: Settings) -> None:
-    job_id, content = ada.post("/submitDemo").json, bytes(range(256)) * (64 << 10)
+    job_id, content = ada.post("/submitDemo").json, bytes(range(256)) * (112 << 10)
     play(database, settings, job_id, files={"big": content})
 
     tracemalloc.start()
