@@ -30,10 +30,11 @@ def overlays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Manifes
     folders["e2e"] = copy / "e2e" / "overlays" / "original"
     for name in ("minikube", "original", "prod"):
         subprocess.run([REPOSITORY / "scripts" / "secrets", folders[name] / "secrets.env"], check=True)
-    return {name: _render(folder) for name, folder in folders.items()}
+    return {name: render(folder) for name, folder in folders.items()}
 
 
-def _render(folder: Path) -> list[Manifest]:
+def render(folder: Path) -> list[Manifest]:
+    """Give what ``kubectl apply -k`` would apply."""
     done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True)
     return list(yaml.safe_load_all(done.stdout))
 

@@ -12,12 +12,13 @@ import dccf
 from dccf import config
 from dccf.config import Settings
 from dccf.models import JobState
-from tests.unit.deploy.conftest import OVERLAYS, REPOSITORY, Manifest, containers, pod_spec, workloads
+from tests.unit.deploy.conftest import OVERLAYS, REPOSITORY, Manifest, containers, pod_spec, render, workloads
 
 Overlays = dict[str, list[Manifest]]
 
 #: Kinds of other projects, which no schema of Kubernetes knows.
-FOREIGN = {"ScaledObject", "TriggerAuthentication"}
+FOREIGN = {"PodMonitor", "ScaledObject", "TriggerAuthentication"}
+MEASURED = ("api", "controller", "worker")
 VERSIONS = ("1.30", "1.34")
 ALL = (*OVERLAYS, "e2e")
 SETTINGS = {config.variable_of(field) for field in Settings.model_fields}
@@ -155,6 +156,42 @@ def test_three_brokers_keep_three_copies_of_which_two_must_be_written(overlays: 
     assert set(least.values()) == {"2"}
 
 
+@pytest.mark.parametrize("name", ["prod", "keda"])
+def test_prometheus_reaches_the_figures_of_those_who_have_some(overlays: Overlays, name: str) -> None:
+    settings = next(one["data"] for one in overlays[name] if one["kind"] == "ConfigMap")
+    policy = next(one["spec"] for one in overlays[name] if one["metadata"]["name"] == "prometheus-to-metrics")
+    port = settings["DCCF_METRICS_PORT"]
+
+    assert settings["DCCF_METRICS_HOST"] == "0.0.0.0"
+    assert policy["podSelector"]["matchExpressions"][0]["values"] == list(MEASURED)
+    assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": "metrics"}]
+    for one in overlays[name]:
+        if one["kind"] != "Deployment":
+            continue
+        ports = {
+            given["name"]: str(given["containerPort"])
+            for container in pod_spec(one)["containers"]
+            for given in container.get("ports", [])
+        }
+        annotations = one["spec"]["template"]["metadata"].get("annotations", {})
+        is_measured = one["metadata"]["name"] in MEASURED
+        assert ports.get("metrics") == (port if is_measured else None)
+        assert annotations.get("prometheus.io/port") == (port if is_measured else None)
+
+
+@pytest.mark.parametrize("name", ["minikube", "original"])
+def test_nobody_listens_for_a_prometheus_that_is_not_there(overlays: Overlays, name: str) -> None:
+    assert all("DCCF_METRICS_PORT" not in one["data"] for one in overlays[name] if one["kind"] == "ConfigMap")
+
+
+def test_the_operators_monitor_chooses_the_pods_and_the_port_that_there_are(overlays: Overlays) -> None:
+    (monitor,) = render(REPOSITORY / "k8s" / "components" / "pod-monitor")
+    policy = next(one["spec"] for one in overlays["prod"] if one["metadata"]["name"] == "prometheus-to-metrics")
+
+    assert monitor["spec"]["selector"] == policy["podSelector"]
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "metrics"}]
+
+
 def test_the_scaler_counts_states_that_exist_and_slots_that_a_worker_has(overlays: Overlays) -> None:
     (scaler,) = (one for one in overlays["keda"] if one["kind"] == "ScaledObject")
     query = scaler["spec"]["triggers"][0]["metadata"]["query"]
@@ -162,7 +199,7 @@ def test_the_scaler_counts_states_that_exist_and_slots_that_a_worker_has(overlay
         one["name"]: one.get("value") for one in workloads(overlays["keda"])["worker"]["containers"][0]["env"]
     }
 
-    assert {word for word in query.split("'") if word.isalpha() and word.islower()} <= set(JobState)
+    assert {word for word in query.split("'") if word.isalpha() and word.islower()} <= {*JobState, "default"}
     assert f"/ {variables['DCCF_WORKER_SLOTS']})" in query
     assert "replicas" not in next(
         one["spec"] for one in overlays["keda"] if one["kind"] == "Deployment" and one["metadata"]["name"] == "worker"
