@@ -20,7 +20,7 @@ from dccf.store.waiting import Why
 
 #: Hints that one call takes, and rows it looks at to choose them, so that one transaction stays short.
 BATCH = 200
-_LOOK_AT = 2000
+_LOOK_AT = 600
 #: A hint that could not be sent is tried again after this long.
 RETRY_SECONDS = 5
 #: A hint out for so long while a worker of its queue has a free slot is taken for lost.
@@ -37,7 +37,7 @@ def take_first(database: Database, settings: Settings, job_id: UUID) -> list[Hin
     """
     with database.begin() as tx:
         job = jobs.get(tx, job_id)
-        if job is None or not backlog.try_lock(tx, [job.spec.queue]):
+        if job is None or not backlog.try_lock(tx, job.spec.queue):
             return []
         queue, lane = job.spec.queue, (job.spec.queue, job.owner)
         if backlog.is_any_due(tx, queue, job_id) or queue in queues.get_paused(tx):
@@ -56,24 +56,27 @@ def take_due(database: Database, settings: Settings) -> list[Hint]:
     Raises:
         StoreUnavailable: PostgreSQL is away.
     """
+    # One transaction: hints that were noted as sent are sent, or none is noted.
     with database.begin() as tx:
-        outbox.call_unanswered(tx, fleet.find_idle_queues(tx), UNANSWERED_SECONDS)
+        capacity = fleet.get_capacity(tx)
+        idle = {queue for queue, offered in capacity.items() if offered.is_idle}
+        outbox.call_unanswered(tx, idle, UNANSWERED_SECONDS)
         again = outbox.take_again(tx, settings.hint_resend_seconds, BATCH)
-    with database.begin() as tx:
-        return again + _take_first_hints(tx, settings)
+        slots = {queue: offered.slots for queue, offered in capacity.items()}
+        return again + _take_first_hints(tx, settings, slots)
 
 
-def _take_first_hints(tx: Connection, settings: Settings) -> list[Hint]:
+def _take_first_hints(tx: Connection, settings: Settings, slots: Mapping[str, int]) -> list[Hint]:
     """Choose under a lock per queue, so that two controllers do not both fill the same room."""
-    lanes = backlog.find_lanes(tx)
-    ours = backlog.try_lock(tx, {queue for queue, _ in lanes} - queues.get_paused(tx).keys())
+    ours = backlog.lock_queues(tx)
     in_flight = backlog.count_in_flight(tx)
-    slots = fleet.count_slots(tx)
     room = {queue: _room(settings, slots, in_flight, queue) for queue in ours}
-    open_lanes = [lane for lane in lanes if room.get(lane[0], 0) > 0]
-    allowed = _allowed(tx, settings, in_flight, open_lanes)
-    share = max(1, _LOOK_AT // max(1, len(open_lanes)))
-    wanted = {lane: min(share, room[lane[0]], allowed[lane[1]]) for lane in open_lanes if allowed[lane[1]] > 0}
+    lanes = backlog.find_lanes(tx, {queue for queue in ours if room[queue] > 0})
+    if not lanes:
+        return []
+    allowed = _allowed(tx, settings, in_flight, lanes)
+    share = max(1, _LOOK_AT // len(lanes))
+    wanted = {lane: min(share, room[lane[0]], allowed[lane[1]]) for lane in lanes if allowed[lane[1]] > 0}
     chosen = choose(backlog.find_due(tx, wanted), in_flight, room, allowed)
     return outbox.take(tx, chosen[:BATCH], settings.hint_resend_seconds)
 
@@ -91,7 +94,9 @@ def _allowed(tx: Connection, settings: Settings, in_flight: InFlight, lanes: Seq
     """Say how many more jobs each owner may have on their way."""
     names = {owner for _, owner in lanes}
     own = limits.get_many(tx, names)
-    return {owner: owners.running_limit(settings, own.get(owner)) - in_flight.of_owner(owner) for owner in names}
+    default = owners.running_limit(settings, None)
+    limit = {owner: owners.running_limit(settings, own[owner]) for owner in own}
+    return {owner: limit.get(owner, default) - in_flight.of_owner(owner) for owner in names}
 
 
 def choose(
@@ -146,8 +151,7 @@ def decline(database: Database, job_id: UUID, why: str) -> None:
 def hold(tx: Connection, job_id: UUID, why: Why) -> None:
     """Take back the hint of a job that may not start now, and say why; another one goes out when it may."""
     outbox.put_back(tx, [job_id], 0)
-    if waiting.note(tx, [job_id], why):
-        jobs.notify(tx, channels.JOB_CHANGED, str(job_id))
+    waiting.note(tx, {job_id: why}, channels.JOB_CHANGED)
 
 
 def finish_continuation(database: Database, job_id: UUID, state: JobState) -> None:

@@ -55,14 +55,8 @@ def explain(database: Database, settings: Settings) -> int:
     Raises:
         StoreUnavailable: PostgreSQL is away.
     """
-    told = 0
     with database.begin() as tx:
-        lanes = _reasons(tx, settings)
-        for lane, job_ids in waiting.find_changed(tx, lanes, BATCH).items():
-            noted = waiting.note(tx, job_ids, lanes[lane])
-            waiting.notify_all(tx, channels.JOB_CHANGED, noted)
-            told += len(noted)
-    return told
+        return waiting.note(tx, waiting.find_changed(tx, _reasons(tx, settings), BATCH), channels.JOB_CHANGED)
 
 
 def _reasons(tx: Connection, settings: Settings) -> dict[Lane, Why]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, text
 
-from dccf.models import JobState
 from dccf.store.database import prefer_index_order
-from dccf.store.tables import job
 
 #: A queue and an owner who has jobs in it.
 Lane: TypeAlias = "tuple[str, str]"
@@ -19,18 +19,45 @@ Lane: TypeAlias = "tuple[str, str]"
 #: Any fixed number: it keeps these advisory locks apart from others.
 _QUEUE_LOCKS = 0x0DCC2
 
-# Jumps from one queue and owner to the next in the index: its cost is the number of lanes, not of jobs.
-_LANES = text("""
-    WITH RECURSIVE lane AS (
-        (SELECT queue, owner FROM job WHERE state = 'queued' AND hints = 0 ORDER BY queue, owner LIMIT 1)
+# Jumps from one queue to the next in the index, and tries to lock those that are not paused.
+_LOCKED_QUEUES = text("""
+    WITH RECURSIVE found AS (
+        (SELECT queue FROM job WHERE state = 'queued' AND hints = 0 ORDER BY queue LIMIT 1)
         UNION ALL
-        SELECT next.queue, next.owner FROM lane, LATERAL (
-            SELECT queue, owner FROM job
-            WHERE state = 'queued' AND hints = 0 AND (queue, owner) > (lane.queue, lane.owner)
-            ORDER BY queue, owner LIMIT 1
+        SELECT next.queue FROM found, LATERAL (
+            SELECT queue FROM job WHERE state = 'queued' AND hints = 0 AND queue > found.queue ORDER BY queue LIMIT 1
         ) next
     )
-    SELECT queue, owner FROM lane
+    SELECT queue, pg_try_advisory_xact_lock(:locks, hashtext(queue)) AS is_ours
+    FROM found WHERE queue NOT IN (SELECT queue FROM queue_pause)
+""")
+
+# Jumps from one owner to the next in the index, and looks at the first job of each: its cost is the number of lanes,
+# not of jobs.
+_LANES = text("""
+    SELECT named.queue, lane.owner FROM unnest(CAST(:queues AS text[])) named (queue), LATERAL (
+        WITH RECURSIVE lane AS (
+            (SELECT owner FROM job WHERE state = 'queued' AND hints = 0 AND job.queue = named.queue
+                ORDER BY owner LIMIT 1)
+            UNION ALL
+            SELECT next.owner FROM lane, LATERAL (
+                SELECT owner FROM job WHERE state = 'queued' AND hints = 0 AND job.queue = named.queue
+                    AND job.owner > lane.owner ORDER BY owner LIMIT 1
+            ) next
+        )
+        SELECT owner FROM lane WHERE now() >= (
+            SELECT hint_after FROM job WHERE state = 'queued' AND hints = 0 AND job.queue = named.queue
+                AND job.owner = lane.owner ORDER BY hint_after, id LIMIT 1
+        )
+    ) lane
+""")
+
+_IN_FLIGHT = text("""
+    SELECT queue, owner, count(*) AS jobs, false AS is_running FROM job
+    WHERE state = 'queued' AND hints > 0 GROUP BY queue, owner
+    UNION ALL
+    SELECT queue, owner, count(*) AS jobs, true AS is_running FROM job
+    WHERE lease_expires_at IS NOT NULL GROUP BY queue, owner
 """)
 
 _DUE = text("""
@@ -67,38 +94,51 @@ class InFlight:
 
     def of_owner(self, owner: str) -> int:
         """Count both for one owner in all queues."""
-        return sum(
-            count for counts in (self.hinted, self.running) for lane, count in counts.items() if lane[1] == owner
-        )
+        return self._by_owner[owner]
 
     def hinted_in(self, queue: str) -> int:
         """Count the hints that the broker holds for one queue."""
-        return sum(count for lane, count in self.hinted.items() if lane[0] == queue)
+        return self._hinted_by_queue[queue]
+
+    @cached_property
+    def _by_owner(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for (_, owner), jobs in (*self.hinted.items(), *self.running.items()):
+            counts[owner] += jobs
+        return counts
+
+    @cached_property
+    def _hinted_by_queue(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for (queue, _), jobs in self.hinted.items():
+            counts[queue] += jobs
+        return counts
 
 
-def find_lanes(tx: Connection) -> tuple[Lane, ...]:
-    """List the queues and owners with jobs that no hint was sent for, due or not."""
-    return tuple((row.queue, row.owner) for row in tx.execute(_LANES))
+def lock_queues(tx: Connection) -> set[str]:
+    """Keep others from sending first hints; give the queues locked, those with some to send that are not paused."""
+    return {row.queue for row in tx.execute(_LOCKED_QUEUES, {"locks": _QUEUE_LOCKS}) if row.is_ours}
 
 
-def try_lock(tx: Connection, queues: Collection[str]) -> set[str]:
-    """Keep others from sending first hints of these queues; give those that nobody else has."""
+def find_lanes(tx: Connection, queues: Collection[str]) -> tuple[Lane, ...]:
+    """List, for some queues, the owners with jobs whose first hint is due."""
     if not queues:
-        return set()
-    names = func.unnest(sorted(queues)).table_valued("name")
-    statement = select(names.c.name, func.pg_try_advisory_xact_lock(_QUEUE_LOCKS, func.hashtext(names.c.name)))
-    return {name for name, is_ours in tx.execute(statement) if is_ours}
+        return ()
+    return tuple((row.queue, row.owner) for row in tx.execute(_LANES, {"queues": sorted(queues)}))
+
+
+def try_lock(tx: Connection, queue: str) -> bool:
+    """Keep others from sending first hints of a queue; tell whether nobody else does."""
+    return bool(tx.execute(select(func.pg_try_advisory_xact_lock(_QUEUE_LOCKS, func.hashtext(queue)))).scalar())
 
 
 def count_in_flight(tx: Connection) -> InFlight:
     """Count what is on its way, of all queues and owners: as much as there are slots and hints out."""
-    counted = select(job.c.queue, job.c.owner, func.count().label("jobs")).group_by(job.c.queue, job.c.owner)
-    hinted = tx.execute(counted.where(job.c.state == JobState.QUEUED, job.c.hints > 0))
-    running = tx.execute(counted.where(job.c.lease_expires_at.is_not(None)))
-    return InFlight(
-        {(row.queue, row.owner): row.jobs for row in hinted},
-        {(row.queue, row.owner): row.jobs for row in running},
-    )
+    hinted: dict[Lane, int] = {}
+    running: dict[Lane, int] = {}
+    for row in tx.execute(_IN_FLIGHT):
+        (running if row.is_running else hinted)[row.queue, row.owner] = row.jobs
+    return InFlight(hinted, running)
 
 
 def find_due(tx: Connection, counts: Mapping[Lane, int]) -> dict[Lane, list[UUID]]:

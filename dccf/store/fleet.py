@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from dccf.administration import SweepStats
 from dccf.fields import Frozen
-from dccf.store.tables import controller, job, worker
+from dccf.store.tables import controller, worker
 
 #: A heartbeat older than this belongs to a process that is gone.
 ALIVE_SECONDS = 30
+
+
+_CAPACITY = text("""
+    SELECT queue, sum(worker.slots) AS slots, bool_or(worker.slots > held.jobs) AS is_idle
+    FROM worker, unnest(worker.queues) queue,
+    LATERAL (SELECT count(*) AS jobs FROM job WHERE job.worker = worker.name AND lease_expires_at IS NOT NULL) held
+    WHERE heartbeat_at > now() - make_interval(secs => :alive) AND message = ''
+    GROUP BY queue
+""")
 
 
 class WorkerInfo(Frozen):
@@ -80,25 +90,23 @@ def get_workers(tx: Connection) -> tuple[WorkerInfo, ...]:
     return tuple(WorkerInfo.model_validate({**row._mapping, "queues": tuple(row.queues)}) for row in rows)
 
 
+class Capacity(NamedTuple):
+    """What live workers that take jobs offer to a queue."""
+
+    slots: int
+    #: Whether one of them holds fewer jobs than it has slots.
+    is_idle: bool
+
+
+def get_capacity(tx: Connection) -> dict[str, Capacity]:
+    """Give what each queue has; a slot counts for every queue that its worker listens on."""
+    rows = tx.execute(_CAPACITY, {"alive": ALIVE_SECONDS})
+    return {row.queue: Capacity(row.slots, row.is_idle) for row in rows}
+
+
 def count_slots(tx: Connection) -> dict[str, int]:
-    """Count the slots of live workers per queue; a slot counts for every queue it listens on."""
-    slots: dict[str, int] = {}
-    for info in get_workers(tx):
-        if info.is_alive and not info.message:
-            for queue in info.queues:
-                slots[queue] = slots.get(queue, 0) + info.slots
-    return slots
-
-
-def find_idle_queues(tx: Connection) -> set[str]:
-    """List the queues of live workers that hold fewer jobs than they have slots."""
-    held = select(func.count()).where(job.c.worker == worker.c.name, job.c.lease_expires_at.is_not(None))
-    statement = select(worker.c.queues).where(
-        worker.c.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_SECONDS),
-        worker.c.message == "",
-        worker.c.slots > held.scalar_subquery(),
-    )
-    return {queue for row in tx.execute(statement) for queue in row.queues}
+    """Count the slots of each queue."""
+    return {queue: capacity.slots for queue, capacity in get_capacity(tx).items()}
 
 
 def beat_controller(tx: Connection, controller_id: str, version: str, sweeps: Mapping[str, SweepStats]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    ScalarSelect,
     and_,
     delete,
     exists,
@@ -20,10 +19,10 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    text,
     true,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import insert
 
 from dccf.administration import Kept, RetentionRule
 from dccf.store.jobs import seconds
@@ -31,6 +30,16 @@ from dccf.store.tables import artifact, bundle, chord, job, job_event, log_chunk
 
 #: A place in a walk: a time, and an id among those of the same time.
 Place: TypeAlias = "tuple[datetime, UUID]"
+
+# It is noted that they were there: somebody may still wait for the result of one.
+_REMOVE_JOBS = text("""
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM job WHERE id = ANY(CAST(:ids AS uuid[])) AND finished_at IS NOT NULL FOR UPDATE SKIP LOCKED
+    ), removed AS (
+        DELETE FROM job USING locked WHERE job.id = locked.id RETURNING job.id
+    )
+    INSERT INTO removed_job (id) SELECT id FROM removed ON CONFLICT (id) DO UPDATE SET removed_at = now()
+""")
 
 _TABLES = {Kept.LOGS: log_chunk, Kept.ARTIFACTS: artifact, Kept.EVENTS: job_event}
 
@@ -94,24 +103,16 @@ def remove(tx: Connection, what: Kept, job_ids: Collection[UUID]) -> int:
     """Remove something of ended jobs; give the number of rows. Jobs that others have locked are left for later."""
     if not job_ids:
         return 0
+    if what is Kept.JOBS:
+        return int(tx.execute(_REMOVE_JOBS, {"ids": [str(job_id) for job_id in job_ids]}).rowcount)
     locked = (
         select(job.c.id)
         .where(job.c.id.in_(job_ids), job.c.finished_at.is_not(None))
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
-    if what is Kept.JOBS:
-        return _remove_jobs(tx, locked)
     table = _TABLES[what]
     return int(tx.execute(delete(table).where(table.c.job_id.in_(locked))).rowcount)
-
-
-def _remove_jobs(tx: Connection, which: ScalarSelect[Any]) -> int:
-    """Remove jobs, and note that they were there: somebody may still wait for the result of one."""
-    removed = list(tx.execute(delete(job).where(job.c.id.in_(which)).returning(job.c.id)).scalars())
-    if removed:
-        tx.execute(insert(removed_job).values([{"id": job_id} for job_id in removed]).on_conflict_do_nothing())
-    return len(removed)
 
 
 def was_removed(tx: Connection, job_id: UUID) -> bool:

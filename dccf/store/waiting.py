@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, text
 
-from dccf.models import JobState, WaitingFor
+from dccf.models import WaitingFor
 from dccf.store.backlog import Lane
 from dccf.store.database import prefer_index_order
-from dccf.store.tables import job, job_event
 
 # Jumps from one owner and queue to the next in the index: its cost is the number of lanes, not of jobs.
 _LANES = text("""
@@ -42,6 +41,25 @@ _CHANGED = text("""
 """)
 
 
+# All in one statement: a hundred owners whose worker came back would else be some hundreds of them.
+_NOTE = text("""
+    WITH locked AS MATERIALIZED (
+        SELECT job.id, told.code, told.message
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:codes AS smallint[]), CAST(:messages AS text[]))
+            told (id, code, message) JOIN job ON job.id = told.id
+        WHERE job.state = 'queued' AND job.waiting_for <> told.code
+        FOR UPDATE OF job SKIP LOCKED
+    ), noted AS (
+        UPDATE job SET waiting_for = locked.code, message = locked.message FROM locked WHERE job.id = locked.id
+        RETURNING job.id, job.fence, job.waiting_for, job.message
+    ), events AS (
+        INSERT INTO job_event (job_id, state, fence, message)
+        SELECT id, 'queued', fence, message FROM noted WHERE waiting_for <> :nothing_special
+    )
+    SELECT pg_notify(:channel, CAST(id AS text)) FROM noted
+""")
+
+
 @dataclass(frozen=True)
 class Why:
     """What jobs wait for, as a code and in words."""
@@ -55,10 +73,11 @@ def find_lanes(tx: Connection) -> tuple[Lane, ...]:
     return tuple((row.queue, row.owner) for row in tx.execute(_LANES))
 
 
-def find_changed(tx: Connection, lanes: Mapping[Lane, Why], limit: int) -> dict[Lane, list[UUID]]:
-    """List jobs that may start and were last said to wait for something else than is true now."""
+def find_changed(tx: Connection, lanes: Mapping[Lane, Why], limit: int) -> dict[UUID, Why]:
+    """Find jobs that may start and were last said to wait for something else than is true now."""
+    if not lanes:
+        return {}
     prefer_index_order(tx)
-    found: dict[Lane, list[UUID]] = {}
     values = {
         "queues": [queue for queue, _ in lanes],
         "owners": [owner for _, owner in lanes],
@@ -67,33 +86,19 @@ def find_changed(tx: Connection, lanes: Mapping[Lane, Why], limit: int) -> dict[
         "owner_limit": WaitingFor.OWNER_LIMIT.value,
         "limit": limit,
     }
-    for row in tx.execute(_CHANGED, values) if lanes else ():
-        found.setdefault((row.queue, row.owner), []).append(row.id)
-    return found
+    return {row.id: lanes[row.queue, row.owner] for row in tx.execute(_CHANGED, values)}
 
 
-def note(tx: Connection, job_ids: list[UUID], why: Why) -> list[UUID]:
-    """Say what jobs wait for, those that still wait; in their histories too, unless it is nothing in particular."""
-    locked = (
-        select(job.c.id)
-        .where(job.c.id.in_(job_ids), job.c.state == JobState.QUEUED, job.c.waiting_for != why.code.value)
-        .with_for_update(skip_locked=True)
-    )
-    noted = tx.execute(
-        update(job)
-        .where(job.c.id.in_(locked.scalar_subquery()))
-        .values(waiting_for=why.code.value, message=why.message)
-        .returning(job.c.id, job.c.fence)
-    ).all()
-    if noted and why.code is not WaitingFor.NOTHING_SPECIAL:
-        events = [
-            {"job_id": row.id, "state": JobState.QUEUED, "fence": row.fence, "message": why.message} for row in noted
-        ]
-        tx.execute(insert(job_event), events)
-    return [row.id for row in noted]
+def note(tx: Connection, whys: Mapping[UUID, Why], channel: str) -> int:
+    """Say what jobs wait for, those that still wait, and NOTIFY of each; give their number.
 
-
-def notify_all(tx: Connection, channel: str, job_ids: list[UUID]) -> None:
-    """Send a NOTIFY for each of the jobs when the transaction commits."""
-    names = func.unnest([str(job_id) for job_id in job_ids]).table_valued("name")
-    tx.execute(select(func.pg_notify(channel, names.c.name)))
+    In their histories it is said too, unless it is nothing in particular.
+    """
+    values = {
+        "ids": [str(job_id) for job_id in whys],
+        "codes": [why.code.value for why in whys.values()],
+        "messages": [why.message for why in whys.values()],
+        "nothing_special": WaitingFor.NOTHING_SPECIAL.value,
+        "channel": channel,
+    }
+    return len(tx.execute(_NOTE, values).all()) if whys else 0
