@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from dccf.fields import Frozen
+from dccf.fields import Frozen, Name
 from dccf.models import JobSpec, JobState, Reason
 
 
@@ -101,9 +101,6 @@ class Missed(enum.StrEnum):
     ONE = "one"
 
 
-ScheduleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-
 CronText = Annotated[str, StringConstraints(max_length=200)]
 ZoneName = Annotated[str, StringConstraints(max_length=100)]
 
@@ -111,7 +108,7 @@ ZoneName = Annotated[str, StringConstraints(max_length=100)]
 class NewSchedule(Frozen):
     """A schedule about to be made: its name, and when it makes jobs."""
 
-    name: ScheduleName
+    name: Name
     cron: CronText = Field(description="Minute hour day month weekday, like `30 3 * * 1-5`.")
     time_zone: ZoneName = Field("UTC", description="Zone of the expression, like Europe/Berlin.")
     missed: Missed = Field(Missed.SKIP, description="What becomes of times at which no controller was alive.")

@@ -20,11 +20,6 @@ def refusals(spec: JobSpec, settings: Settings) -> tuple[FieldError, ...]:
     return tuple(FieldError(f"#/{field}", detail) for rule in _RULES for field, detail in rule(spec, settings))
 
 
-def in_words(found: tuple[FieldError, ...]) -> str:
-    """Put refusals into one sentence."""
-    return "; ".join(f"{one.pointer.removeprefix('#/')}: {one.detail}" for one in found)
-
-
 def _network(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, str]]:
     if spec.network == "bridge" and not settings.allow_bridge:
         yield "network", f"'bridge' is switched off here; use 'none', or {_ASK} DCCF_ALLOW_BRIDGE"

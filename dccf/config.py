@@ -9,6 +9,7 @@ allowed. ``docs/configuration.md`` lists the same fields; a test compares the tw
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -239,6 +240,10 @@ class Settings(BaseModel):
     flower_port: int = Field(5555, ge=0, le=65535, description="Port that Flower listens on.")
 
 
+#: File of the state folder with the variables that reach the database and the broker of a ``dccf up``.
+UP_ENVIRONMENT = "env"
+
+
 def variable_of(field: str) -> str:
     """Give the environment variable that sets a field."""
     return PREFIX + field.upper()
@@ -264,7 +269,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        raise errors.ConfigError("\n".join(_sentences(error, environ))) from error
+        raise errors.ConfigError("\n".join([*_sentences(error, environ), *_way_out(values, environ)])) from error
     _check_together(settings)
     return settings
 
@@ -274,6 +279,14 @@ def _read_file(path: str) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise errors.ConfigError(f"{CONFIG_VARIABLE}={path}: the file cannot be read: {error}") from error
+
+
+def _way_out(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Name the settings that a ``dccf up`` has left for commands beside it, where there are none."""
+    left = Path(environ.get(variable_of("state_folder")) or default_state_folder()) / UP_ENVIRONMENT
+    if "database_url" in values or not os.access(left, os.R_OK):
+        return []
+    return [f"For those of your dccf up: set -a; . {shlex.quote(str(left))}; set +a"]
 
 
 def _sentences(error: ValidationError, environ: Mapping[str, str]) -> list[str]:

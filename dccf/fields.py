@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+from dccf.errors import FieldError
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -87,7 +99,8 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 #: A user and perhaps a group, by number or by the image's own names for them.
 _ACCOUNT = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
-ContainerUser = Annotated[str, StringConstraints(pattern=rf"^{_ACCOUNT}(:{_ACCOUNT})?$")]
+_USER = rf"^{_ACCOUNT}(:{_ACCOUNT})?$"
+ContainerUser = Annotated[str, StringConstraints(pattern=_USER)]
 SecretNames = Annotated[dict[str, Name], AfterValidator(_check_env_names)]
 #: What can be raised or lowered without harm to others (getrlimit(2)); sizes are bytes, cpu is seconds.
 UlimitName = Literal["cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack"]
@@ -100,11 +113,56 @@ TmpfsBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=1 << 16, le=
 MemoryBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=6 * MIB, le=1024 * GIB)]
 QUEUE_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 QueueName = Annotated[str, StringConstraints(pattern=QUEUE_NAME)]
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
-LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
+_LABEL_KEY = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
+LabelKey = Annotated[str, StringConstraints(pattern=_LABEL_KEY)]
+_LABEL_VALUE = r"^[^\x00]*$"
+LabelValue = Annotated[str, StringConstraints(max_length=255, pattern=_LABEL_VALUE)]
 
 
 class Frozen(BaseModel):
     """Base of all values: immutable, and unknown fields are errors, not silence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+#: What the patterns mean.
+_MEANINGS = {
+    NAME: "write letters, digits, dots, dashes and underscores, 100 at most, the first a letter or a digit",
+    QUEUE_NAME: "write lower-case letters, digits, dots, dashes and underscores, 100 at most, the first a letter or "
+    "a digit",
+    _USER: "write a user and perhaps a group, by name or number, like 1000:100",
+    _LABEL_KEY: "write letters, digits, dots, dashes, underscores and slashes, 63 at most, the first a letter or a "
+    "digit",
+    _LABEL_VALUE: "write it without NUL characters",
+}
+_SHOWN_CHARACTERS = 100
+
+
+def find_problems(error: ValidationError, model: type[BaseModel]) -> tuple[FieldError, ...]:
+    """Say what is wrong with each field of a value that was to be a model's, and how to write it."""
+    return tuple(FieldError(_pointer(one["loc"]), _in_words(one, model)) for one in error.errors(include_url=False))
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    # A key of a mapping stands twice in pydantic's location, the second time as "[key]".
+    return "#" + "".join(f"/{part}" for part in location if part != "[key]")
+
+
+def _in_words(finding: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, location, given = finding["type"], finding["loc"], repr(finding["input"])[:_SHOWN_CHARACTERS]
+    if kind == "extra_forbidden" and len(location) == 1:
+        names = list(model.model_fields)
+        close = difflib.get_close_matches(str(location[0]), names, 1)
+        way_out = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+        return f"there is no such field; {way_out}"
+    if kind == "string_pattern_mismatch":
+        meaning = _MEANINGS.get(finding["ctx"]["pattern"])
+        return finding["msg"] if meaning is None else f"{given} is not allowed; {meaning}"
+    if kind.startswith("datetime"):
+        return f"{given} is not a time; write it like 2030-01-31T12:00:00Z"
+    return finding["msg"].removeprefix("Value error, ")
+
+
+def in_words(found: tuple[FieldError, ...]) -> str:
+    """Put what is wrong with several fields into one sentence."""
+    return "; ".join(f"{one.pointer.lstrip('#/')}: {one.detail}".removeprefix(": ") for one in found)

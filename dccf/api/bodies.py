@@ -8,8 +8,7 @@ from flask import request
 from pydantic import ValidationError
 
 from dccf import errors
-from dccf.errors import FieldError
-from dccf.fields import Frozen
+from dccf.fields import Frozen, find_problems, in_words
 
 #: Longest body; none of ours needs a tenth of it, and it is held in memory.
 MAX_BYTES = 64 << 10
@@ -37,9 +36,5 @@ def parse_text(model: type[Body], text: bytes | str, what: str) -> Body:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        found = tuple(
-            FieldError("#/" + "/".join(str(part) for part in one["loc"]), one["msg"].removeprefix("Value error, "))
-            for one in error.errors(include_url=False)
-        )
-        detail = "; ".join(f"{one.pointer.removeprefix('#/')}: {one.detail}".removeprefix(": ") for one in found)
-        raise errors.InvalidRequest(f"{what} is not valid: {detail}", found) from error
+        found = find_problems(error, model)
+        raise errors.InvalidRequest(f"{what} is not valid: {in_words(found)}", found) from error

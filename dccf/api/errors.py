@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from flask import Flask, Response, g, json, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from dccf import errors
 from dccf.errors import DccfError, FieldError
@@ -95,11 +95,21 @@ def _handle_ours(error: DccfError) -> Response:
 def _handle_http(error: HTTPException) -> Response:
     status = error.code or 500
     code = _HTTP_CODES.get(status) or re.sub(r"[^a-z]+", "_", HTTPStatus(status).phrase.lower()).strip("_")
-    response = respond(status, code, error.description or HTTPStatus(status).phrase)
+    response = respond(status, code, _describe(error, status))
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers.setdefault(name, value)
     return response
+
+
+def _describe(error: HTTPException, status: int) -> str:
+    """Say what Werkzeug found wrong; its own words for addresses and methods do not say which there are."""
+    if isinstance(error, NotFound):
+        return f"there is nothing at {request.path[:200]}; /openapi.json says what there is"
+    if isinstance(error, MethodNotAllowed):
+        taken = ", ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
+        return f"{request.method} does not go with {request.path[:200]}; it takes {taken}"
+    return error.description or HTTPStatus(status).phrase
 
 
 def _handle_unknown(error: Exception) -> Response:

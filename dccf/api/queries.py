@@ -9,8 +9,7 @@ from flask import request
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from dccf import errors
-from dccf.errors import FieldError
-from dccf.fields import Frozen
+from dccf.fields import Frozen, find_problems, in_words
 from dccf.models import JobState, Stream
 
 MAX_WAIT_SECONDS = 60
@@ -102,9 +101,5 @@ def parse(model: type[Query]) -> Query:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        found = tuple(
-            FieldError("#/" + "/".join(str(part) for part in one["loc"]), one["msg"].removeprefix("Value error, "))
-            for one in error.errors(include_url=False)
-        )
-        detail = "; ".join(f"{one.pointer.removeprefix('#/')}: {one.detail}" for one in found)
-        raise errors.InvalidRequest(f"the query parameters are not valid: {detail}", found) from error
+        found = find_problems(error, model)
+        raise errors.InvalidRequest(f"the query parameters are not valid: {in_words(found)}", found) from error

@@ -36,10 +36,14 @@ def logs(job_id: str, follow: bool, names: tuple[str, ...], build: bool, attempt
             if isinstance(event, LogEvent):
                 show_piece(event, _place(event.stream))
         return
+    is_empty = True
     for stream in chosen:
         for data in handle.read_log([stream], attempt):
             _place(stream).buffer.write(data)
+            is_empty = False
         _place(stream).flush()
+    if is_empty and not handle.job.state.is_final:
+        output.note(f"nothing yet, the job is {handle.job.state}: {handle.job.message} (-f stays until it has ended)")
 
 
 def _place(stream: Stream) -> TextIO:
@@ -56,6 +60,11 @@ def get(what: str, target: Path | None) -> None:
     """
     job_id, _, path = what.partition("/")
     handle = client().job(job_id)
+    if not handle.job.state.is_final:
+        raise errors.Conflict(
+            f"job {handle.id} is {handle.job.state}: {handle.job.message}; its files are there when it has ended "
+            f"(dccf wait {handle.id})"
+        )
     if not path:
         _bring(handle, target or Path("output"), None)
         return

@@ -36,8 +36,11 @@ def queues(context: click.Context, as_json: bool) -> None:
 @click.argument("name")
 def pause(name: str) -> None:
     """Let no job of a queue start (administrators only); those that run go on."""
-    client().pause_queue(name)
+    found = client().pause_queue(name)
     click.echo(f"queue {name} is paused")
+    if any(queue.name == name and not (queue.slots or queue.queued or queue.running) for queue in found):
+        others = ", ".join(queue.name for queue in found if queue.name != name) or "none"
+        output.note(f"no worker listens on {name}, and it has no jobs; the other queues: {others}")
 
 
 @queues.command()

@@ -138,13 +138,14 @@ class Client:
         """List the queues that have jobs, workers, or a pause."""
         return tuple(QueueInfo.model_validate(item) for item in self._http.get_json("/v1/queues")["items"])
 
-    def pause_queue(self, name: str) -> None:
-        """Let no job of a queue start; those that run go on.
+    def pause_queue(self, name: str) -> tuple[QueueInfo, ...]:
+        """Let no job of a queue start; those that run go on. Gives all queues.
 
         Raises:
             NotAllowed: the token is no administrator's.
         """
-        self._http.send("POST", f"/v1/queues/{quote(name, safe='')}:pause")
+        answer = self._http.send("POST", f"/v1/queues/{quote(name, safe='')}:pause")
+        return tuple(QueueInfo.model_validate(item) for item in answer["items"])
 
     def resume_queue(self, name: str) -> None:
         """Let the jobs of a queue start again.

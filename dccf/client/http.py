@@ -176,7 +176,10 @@ def raise_for_problem(response: requests.Response) -> None:
     finally:
         response.close()
     problem = body if isinstance(body, dict) else {}
-    detail = str(problem.get("detail") or f"the API answered {response.status_code} {response.reason}")
+    unknown = (
+        f"{response.url} answered {response.status_code} {response.reason}, and not as DCCF does; is the URL right?"
+    )
+    detail = str(problem.get("detail") or unknown)
     raise _error_of(str(problem.get("code", "")), response.status_code, detail, problem.get("errors") or ())
 
 

@@ -11,9 +11,8 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from dccf import allowances, errors
+from dccf import allowances, errors, fields
 from dccf.config import Settings
-from dccf.errors import FieldError
 from dccf.models import JobSpec
 from dccf.store import bundles
 from dccf.store.blobs import BlobWriter
@@ -65,20 +64,12 @@ def parse_spec(values: Mapping[str, Any], settings: Settings) -> JobSpec:
     try:
         spec = JobSpec.model_validate(dict(values))
     except ValidationError as error:
-        found = tuple(_field_error(finding["loc"], finding["msg"]) for finding in error.errors(include_url=False))
-        raise errors.InvalidRequest(
-            f"the job's options are not valid: {allowances.in_words(found)}", found
-        ) from error
+        found = fields.find_problems(error, JobSpec)
+        raise errors.InvalidRequest(f"the job's options are not valid: {fields.in_words(found)}", found) from error
     refused = allowances.refusals(spec, settings)
     if refused:
-        raise errors.InvalidRequest(
-            f"the job's options are not allowed here: {allowances.in_words(refused)}", refused
-        )
+        raise errors.InvalidRequest(f"the job's options are not allowed here: {fields.in_words(refused)}", refused)
     return spec
-
-
-def _field_error(location: Iterable[str | int], message: str) -> FieldError:
-    return FieldError("#/" + "/".join(str(part) for part in location), message.removeprefix("Value error, "))
 
 
 class Intake:

@@ -145,8 +145,8 @@ def _prepare_docker(options: UpOptions) -> None:
         info = make_runner(settings, "docker").check()
     except errors.EngineUnavailable as error:
         raise errors.LocalStackError(
-            f"no Docker daemon answers on {options.docker_url}: {error}. Start one, name another one with "
-            "DOCKER_HOST, or (as root, with docker.io installed) use --daemon private"
+            f"{error} With dccf up it is DOCKER_HOST that names another one; or (as root, with docker.io installed) "
+            "use --daemon private"
         ) from error
     for warning in info.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -171,7 +171,7 @@ def _write_private(path: Path, text: str) -> None:
 def _environment(options: UpOptions, database_url: str, named: dict[str, str], token: str) -> dict[str, str]:
     for_python = {"DCCF_STATE_FOLDER": str(options.folder), "DCCF_DATABASE_URL": database_url, **named}
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in for_python.items()]
-    _write_private(options.folder / "env", "".join(lines))
+    _write_private(options.folder / config.UP_ENVIRONMENT, "".join(lines))
     ours = {
         **for_python,
         "DCCF_BOOTSTRAP_TOKEN": token,

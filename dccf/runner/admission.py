@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dccf import allowances
+from dccf import allowances, fields
 from dccf.config import Settings
 from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.models import JobSpec, Reason, Stream
@@ -24,9 +24,7 @@ def check(engine: Engine, settings: Settings, spec: JobSpec, owner: str | None) 
     """
     refused = allowances.refusals(spec, settings)
     if refused:
-        raise AttemptFailed(
-            Reason.REJECTED, f"The job's options are not allowed here: {allowances.in_words(refused)}."
-        )
+        raise AttemptFailed(Reason.REJECTED, f"The job's options are not allowed here: {fields.in_words(refused)}.")
     if spec.runtime is not None and spec.runtime not in (known := runtimes_of(engine)):
         raise AttemptFailed(
             Reason.REJECTED,

@@ -307,3 +307,14 @@ def test_the_file_broker_needs_a_folder(tmp_path: Path) -> None:
 
     assert words == "DCCF_BROKER_FOLDER is not set. The file broker (filesystem://) needs it."
     assert tmp_path == settings.broker_folder
+
+
+def test_what_is_needed_is_taken_from_a_running_stack_when_asked(tmp_path: Path) -> None:
+    environ = {"DCCF_STATE_FOLDER": str(tmp_path)}
+    (tmp_path / config.UP_ENVIRONMENT).write_text("DCCF_DATABASE_URL=x\n")
+    with pytest.raises(ConfigError, match=re.escape(f"set -a; . {tmp_path}/env; set +a")):
+        config.load(environ)
+    (tmp_path / config.UP_ENVIRONMENT).unlink()
+    with pytest.raises(ConfigError) as caught:
+        config.load(environ)
+    assert "dccf up" not in str(caught.value)

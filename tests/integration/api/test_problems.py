@@ -45,7 +45,10 @@ def test_all_problems_have_one_shape(ada: Asker, nobody: Asker) -> None:
     assert_is_problem(ada.get("/v1/jobs?odd=1"), 422, "invalid_request")
     assert_is_problem(ada.get(f"/getResultingFiles?jobId={job_id}"), 409, "conflict")
     assert_is_problem(ada.post("/v1/jobs", b"x"), 415, "unsupported_media_type")
-    assert "GET" in ada.post("/v1/workers").headers["Allow"]
+    refused = ada.post("/v1/workers")
+    assert "GET" in refused.headers["Allow"]
+    assert refused.json["detail"] == "POST does not go with /v1/workers; it takes GET"
+    assert ada.get("/nowhere").json["detail"] == "there is nothing at /nowhere; /openapi.json says what there is"
 
 
 def test_an_error_of_ours_says_nothing_of_our_insides(

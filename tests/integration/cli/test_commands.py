@@ -220,3 +220,12 @@ def test_a_folder_is_scheduled_shown_changed_run_and_removed(cli: Cli, folder: P
     assert cli("schedules", "rm", "nightly", "--owner", "admin").stdout == "nightly is removed\n"
     of_job = cli("schedules", "add", "again", "--cron", "0 3 * * *", "--job", submitted)
     assert of_job.stdout.endswith(" 03:00 UTC\n")
+
+
+def test_what_is_not_there_yet_is_said_with_what_to_do(cli: Cli, submitted: str) -> None:
+    brought = cli("get", submitted)
+    assert (brought.returncode, brought.stdout) == (1, "")
+    assert "is queued: waits for a worker of queue default; its files are there when it has ended" in brought.stderr
+    assert cli("logs", submitted).stderr.startswith("nothing yet, the job is queued: waits for a worker")
+    paused = cli("queues", "pause", "defualt")
+    assert "no worker listens on defualt, and it has no jobs; the other queues: default" in paused.stderr
