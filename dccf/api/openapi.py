@@ -138,7 +138,7 @@ _BODIES = {
 _KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The same key and the same request again are the same job.",
+    "description": "The same key and the same request again make nothing twice.",
     "schema": {"type": "string", "maxLength": 255},
     "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
 }
@@ -182,6 +182,7 @@ def complete(made: dict[str, Any] | str) -> dict[str, Any] | str:
     made["paths"]["/v1/schedules"]["post"]["requestBody"]["content"] |= _multipart(
         "dockerfile", "files", {**spec, "schedule": "NewSchedule"}
     )
+    made["paths"]["/v1/schedules"]["post"]["parameters"] = [_KEY]
     made["paths"]["/v1/schedules/{name}:run"]["post"]["parameters"].append(_KEY)
     made["paths"]["/submit"]["post"]["requestBody"] = {
         "required": True,

@@ -8,7 +8,7 @@ from apiflask import APIBlueprint
 from flask import Response, request, url_for
 
 from dccf import errors
-from dccf.administration import NewSchedule, NewScheduleOfJob, Schedule, ScheduleChange
+from dccf.administration import NewSchedule, NewScheduleOfJob, ScheduleChange
 from dccf.api import bodies, queries
 from dccf.api.answers import answer, answer_list
 from dccf.api.context import find_job, identity, require_admin, services, visible_owner
@@ -17,6 +17,7 @@ from dccf.api.submitting import read_key, read_options, run_schedule
 from dccf.api.uploads import Form, receive
 from dccf.lifecycle import scheduling
 from dccf.lifecycle.intake import parse_spec
+from dccf.lifecycle.scheduling import Made
 from dccf.store import schedules
 
 bp = APIBlueprint("schedules", __name__, url_prefix="/v1/schedules", tag="Schedules")
@@ -55,14 +56,18 @@ def create() -> Response:
     As `multipart/form-data` with what a submit takes, and in the field `schedule` its name and its times
     as JSON. As JSON with a job's id: it makes that job again, with its files and options.
     """
-    made = _create_of_files() if request.mimetype == "multipart/form-data" else _create_of_job()
-    response = answer(made, HTTPStatus.CREATED)
-    other = None if made.owner == identity().owner else made.owner
-    response.headers["Location"] = url_for("schedules.get", name=made.name, owner=other)
+    key = read_key(request.headers.get("Idempotency-Key"))
+    made = _create_of_files(key) if request.mimetype == "multipart/form-data" else _create_of_job(key)
+    response = answer(made.schedule, HTTPStatus.CREATED)
+    owner = made.schedule.owner
+    other = None if owner == identity().owner else owner
+    response.headers["Location"] = url_for("schedules.get", name=made.schedule.name, owner=other)
+    if not made.is_new:
+        response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-def _create_of_files() -> Schedule:
+def _create_of_files(key: str | None) -> Made:
     received = receive(services(), FORM)
     text = received.texts.get("schedule")
     if text is None:
@@ -72,12 +77,14 @@ def _create_of_files() -> Schedule:
     new = bodies.parse_text(NewSchedule, text, "the field schedule")
     spec = parse_spec(read_options(received.texts.get("spec", "{}")), services().settings)
     owner = identity().owner
-    return scheduling.create(services().database, owner, new, spec, lambda tx: received.intake.make_bundle(tx, owner))
+    return scheduling.create(
+        services().database, owner, new, spec, lambda tx: received.intake.make_bundle(tx, owner), key
+    )
 
 
-def _create_of_job() -> Schedule:
+def _create_of_job(key: str | None) -> Made:
     new = bodies.parse(NewScheduleOfJob)
-    return scheduling.create_of_job(services().database, find_job(new.job_id), new)
+    return scheduling.create_of_job(services().database, find_job(new.job_id), new, key)
 
 
 @bp.get("/<name>")

@@ -187,7 +187,8 @@ class Client:
         """
         times = {"name": name, "cron": cron, "time_zone": time_zone, "missed": missed}
         texts = {"schedule": json.dumps(times), "spec": json.dumps(_said(spec))}
-        answer = self._upload("/v1/schedules", pack(source, files), texts, on_progress, {})
+        headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
+        answer = self._upload("/v1/schedules", pack(source, files), texts, on_progress, headers)
         return Schedule.model_validate(answer)
 
     def add_schedule_of_job(
@@ -201,7 +202,8 @@ class Client:
             Conflict: there is a schedule of that name.
         """
         body = {"name": name, "job_id": job_id, "cron": cron, "time_zone": time_zone, "missed": missed}
-        return Schedule.model_validate(self._http.send("POST", "/v1/schedules", json=body))
+        headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
+        return Schedule.model_validate(self._http.send("POST", "/v1/schedules", json=body, headers=headers))
 
     def change_schedule(
         self,

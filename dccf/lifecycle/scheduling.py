@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,10 +22,25 @@ from dccf.store.database import Database
 SHOWN_TIMES = 5
 
 
+@dataclass(frozen=True)
+class Made:
+    """A schedule, and whether this very call made it."""
+
+    schedule: Schedule
+    is_new: bool
+
+
 def create(
-    database: Database, owner: str, new: NewSchedule, spec: JobSpec, make_bundle: Callable[[Connection], UUID]
-) -> Schedule:
+    database: Database,
+    owner: str,
+    new: NewSchedule,
+    spec: JobSpec,
+    make_bundle: Callable[[Connection], UUID],
+    key: str | None = None,
+) -> Made:
     """Make a schedule of files and options; ``make_bundle`` stores the files in the same transaction.
+
+    The same idempotency key and name again give what was made by them before.
 
     Raises:
         InvalidRequest: the expression or the time zone is none, or the options say when to start.
@@ -36,11 +52,13 @@ def create(
         problem = FieldError("#/run_after", "a schedule says when its jobs start; leave run_after out")
         raise errors.InvalidRequest(problem.detail, (problem,))
     with database.begin() as tx:
-        return _add(tx, owner, new, spec, make_bundle(tx))
+        return _add(tx, owner, new, spec, make_bundle(tx), key)
 
 
-def create_of_job(database: Database, job: Job, new: NewSchedule) -> Schedule:
+def create_of_job(database: Database, job: Job, new: NewSchedule, key: str | None = None) -> Made:
     """Make a schedule that makes a job again and again, for the job's owner.
+
+    The same idempotency key and name again give what was made by them before.
 
     Raises:
         InvalidRequest: the expression or the time zone is none.
@@ -53,17 +71,19 @@ def create_of_job(database: Database, job: Job, new: NewSchedule) -> Schedule:
         # The job's row keeps its bundle from being removed meanwhile.
         if jobs.lock(tx, job.id) is None:
             raise errors.NotFound(f"there is no job {job.id}")
-        return _add(tx, job.owner, new, job.spec.model_copy(update={"run_after": None}), job.bundle_id)
+        spec = job.spec.model_copy(update={"run_after": None})
+        return _add(tx, job.owner, new, spec, job.bundle_id, key)
 
 
-def _add(tx: Connection, owner: str, new: NewSchedule, spec: JobSpec, bundle_id: UUID) -> Schedule:
+def _add(tx: Connection, owner: str, new: NewSchedule, spec: JobSpec, bundle_id: UUID, key: str | None) -> Made:
     next_at = cron.next_after(new.cron, new.time_zone, jobs.get_now(tx))
-    if not schedules.add(tx, owner, new, spec=spec, bundle_id=bundle_id, next_at=next_at):
+    is_new = schedules.add(tx, owner, new, spec=spec, bundle_id=bundle_id, next_at=next_at, idempotency_key=key)
+    if not is_new and not (key is not None and schedules.was_made_with(tx, owner, new.name, key)):
         raise errors.Conflict(
             f"{owner} has a schedule named {new.name!r} already; choose another name, remove that one first "
             f"(dccf schedules rm {new.name}), or change its times (dccf schedules edit {new.name})"
         )
-    return _require(schedules.get(tx, owner, new.name), new.name)
+    return Made(_require(schedules.get(tx, owner, new.name), new.name), is_new)
 
 
 def get_details(database: Database, owner: str, name: str) -> ScheduleDetails:

@@ -28,7 +28,16 @@ def _is(owner: str, name: str) -> ColumnElement[bool]:
     return and_(schedule.c.owner == owner, schedule.c.name == name)
 
 
-def add(tx: Connection, owner: str, new: NewSchedule, *, spec: JobSpec, bundle_id: UUID, next_at: datetime) -> bool:
+def add(
+    tx: Connection,
+    owner: str,
+    new: NewSchedule,
+    *,
+    spec: JobSpec,
+    bundle_id: UUID,
+    next_at: datetime,
+    idempotency_key: str | None,
+) -> bool:
     """Store a new schedule; tell whether its name was free."""
     statement = (
         insert_or_not(schedule)
@@ -38,6 +47,7 @@ def add(tx: Connection, owner: str, new: NewSchedule, *, spec: JobSpec, bundle_i
             spec=spec.model_dump(mode="json"),
             bundle_id=bundle_id,
             next_at=next_at,
+            idempotency_key=idempotency_key,
         )
         .on_conflict_do_nothing()
     )
@@ -54,6 +64,12 @@ def lock(tx: Connection, owner: str, name: str) -> Schedule | None:
     """Get a schedule, and keep others from changing it until the transaction ends."""
     row = tx.execute(select(schedule).where(_is(owner, name)).with_for_update()).first()
     return None if row is None else _from_row(row)
+
+
+def was_made_with(tx: Connection, owner: str, name: str, idempotency_key: str) -> bool:
+    """Tell whether a schedule was made by a request with this key."""
+    statement = select(schedule.c.idempotency_key == idempotency_key).where(_is(owner, name))
+    return tx.execute(statement).scalar() is True
 
 
 def find(tx: Connection, owner: str | None) -> tuple[Schedule, ...]:

@@ -70,6 +70,7 @@ schedule = Table(
     Column("last_job_id", Uuid),  # that job may have been removed
     Column("message", Prose, nullable=False, server_default=""),
     time_column("created_at", default_now=True),
+    Column("idempotency_key", Text),
     CheckConstraint("missed IN ('skip', 'one')", name="missed"),
 )
 Index("schedule_next_at_idx", schedule.c.next_at, postgresql_where=~schedule.c.is_paused)

@@ -83,6 +83,16 @@ def test_a_submit_whose_answer_was_lost_makes_one_job(client: Client, api_url: s
     assert [str(one.id) for one in client.list_jobs().jobs] == [job.id]
 
 
+def test_a_schedule_whose_answer_was_lost_is_made_and_no_conflict(client: Client, api_url: str) -> None:
+    with flaky_proxy(api_url, 10, 40) as proxy, Client(proxy.url, TOKEN) as unlucky:
+        made = unlucky.add_schedule("nightly", "30 3 * * *", DOCKERFILE, labels={"a": "b"})
+
+    assert proxy.connections == 3
+    assert client.schedules() == (made,)
+    with pytest.raises(errors.Conflict, match="has a schedule named 'nightly' already"):
+        client.add_schedule("nightly", "30 3 * * *", DOCKERFILE, labels={"a": "b"})
+
+
 def test_a_log_goes_on_after_a_cut_without_a_gap_or_a_repetition(
     client: Client, api_url: str, database: Database, settings: Settings
 ) -> None:

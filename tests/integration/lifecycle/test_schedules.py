@@ -34,7 +34,7 @@ def celery(settings: Settings, database: Database) -> DccfCelery:
 
 def make(database: Database, job: Job, **changes: str) -> Schedule:
     values = {"name": "nightly", "job_id": str(job.id), "cron": "30 3 * * *", **changes}
-    return scheduling.create_of_job(database, job, NewScheduleOfJob.model_validate(values))
+    return scheduling.create_of_job(database, job, NewScheduleOfJob.model_validate(values)).schedule
 
 
 def make_of_files(database: Database, settings: Settings, name: str = "nightly", **spec: object) -> Schedule:
@@ -42,9 +42,10 @@ def make_of_files(database: Database, settings: Settings, name: str = "nightly",
     intake.add("Dockerfile", b"FROM busybox\n")
     intake.finish()
     new = NewSchedule(name=name, cron="30 3 * * *")
-    return scheduling.create(
+    made = scheduling.create(
         database, "ann", new, JobSpec.model_validate(spec), lambda tx: intake.make_bundle(tx, "ann")
     )
+    return made.schedule
 
 
 def bring_forward(database: Database, seconds_ago: float) -> None:
