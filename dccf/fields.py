@@ -113,6 +113,8 @@ TmpfsBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=1 << 16, le=
 MemoryBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=6 * MIB, le=1024 * GIB)]
 QUEUE_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 QueueName = Annotated[str, StringConstraints(pattern=QUEUE_NAME)]
+#: What an owner may be called: no slash, no dot in front, since it names a folder of secrets too; addresses are fine.
+OWNER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}")
 _LABEL_KEY = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
 LabelKey = Annotated[str, StringConstraints(pattern=_LABEL_KEY)]
 _LABEL_VALUE = r"^[^\x00]*$"

@@ -8,7 +8,9 @@ import re
 import secrets
 from datetime import datetime
 
+from dccf import errors
 from dccf.config import Settings
+from dccf.fields import OWNER_NAME
 from dccf.models import Identity
 from dccf.store import tokens
 from dccf.store.database import Database
@@ -34,8 +36,14 @@ def create(
     """Make a token and store its hash; the token itself is never seen again.
 
     Raises:
+        InvalidRequest: this is no name for an owner.
         StoreUnavailable: PostgreSQL is away.
     """
+    if not OWNER_NAME.fullmatch(owner):
+        raise errors.InvalidRequest(
+            f"{owner[:100]!r} is no name for an owner; write letters, digits and . _ @ + -, 200 at most, like ada or "
+            "ada@example.org"
+        )
     token_id = secrets.token_hex(6)
     token = f"dccf_{token_id}_{secrets.token_urlsafe(32)}"
     with database.begin() as tx:

@@ -44,4 +44,4 @@ def _limit(limit: int | None) -> str:
 def set_(owner: str, running: int | None, queued: int | None) -> None:
     """Set an owner's limits (administrators only)."""
     usage = client().set_limits(owner, OwnerLimits(running=running, queued=queued))
-    click.echo(f"limits of {owner}: {_limit(usage.limits.running)} running, {_limit(usage.limits.queued)} queued")
+    click.echo(f"limits of {owner}: running {_limit(usage.limits.running)}, queued {_limit(usage.limits.queued)}")

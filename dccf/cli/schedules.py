@@ -108,7 +108,7 @@ def _show_details(found: ScheduleDetails) -> None:
         click.echo(f"next: paused; to go on: dccf schedules resume {schedule.name}")
     else:
         click.echo("next: " + ", ".join(_clock(at, schedule.time_zone) for at in found.next_times))
-    if schedule.message:
+    if schedule.message and schedule.message not in {run.message for run in found.runs}:
         click.echo(f"message: {schedule.message}")
     if found.runs:
         rows = [_run_row(run, schedule.time_zone) for run in found.runs]

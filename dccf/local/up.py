@@ -169,7 +169,12 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _environment(options: UpOptions, database_url: str, named: dict[str, str], token: str) -> dict[str, str]:
-    for_python = {"DCCF_STATE_FOLDER": str(options.folder), "DCCF_DATABASE_URL": database_url, **named}
+    for_python = {
+        "DCCF_STATE_FOLDER": str(options.folder),
+        "DCCF_DATABASE_URL": database_url,
+        "DCCF_DOCKER_URL": options.docker_url,
+        **named,
+    }
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in for_python.items()]
     _write_private(options.folder / config.UP_ENVIRONMENT, "".join(lines))
     ours = {
@@ -179,7 +184,6 @@ def _environment(options: UpOptions, database_url: str, named: dict[str, str], t
         "DCCF_API_PORT": str(options.api_port),
         "DCCF_FLOWER_HOST": options.host,
         "DCCF_FLOWER_PORT": str(options.flower_port),
-        "DCCF_DOCKER_URL": options.docker_url,
         "PYTHONUNBUFFERED": "1",
     }
     # Ctrl-C at one's own machine shall not wait for half a minute.

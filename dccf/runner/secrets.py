@@ -7,19 +7,17 @@ which only root on their machine reads (docs/runner.md says which, and for how l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from dccf.errors import AttemptFailed, EngineUnavailable
+from dccf.fields import OWNER_NAME
 from dccf.models import Reason
 from dccf.runner.engine import Engine
 from dccf.runner.wire import Refused
 
-#: Owners whose name can be a folder's: no slash, no dot in front; addresses are fine.
-_OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}")
 #: Shorter values would make holes in every log, and say little of what they stand for (GitLab has the same rule).
 MIN_BYTES = 8
 #: The kernel takes 128 KiB for one variable with its name (MAX_ARG_STRLEN, execve(2)).
@@ -56,7 +54,7 @@ def given_to(engine: Engine, container: str, names: Collection[str]) -> dict[str
 def _read(folder: Path | None, owner: str | None, name: str) -> str:
     if folder is None:
         raise _refused(name, "cannot be given: the worker has none; ask the administrator for DCCF_SECRETS_FOLDER")
-    if owner is None or not _OWNER.fullmatch(owner):
+    if owner is None or not OWNER_NAME.fullmatch(owner):
         raise _refused(name, f"cannot be given: {owner!r} is no owner who can have a folder of secrets")
     try:
         with (folder / owner / name).open("rb") as file:

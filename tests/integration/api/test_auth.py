@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
+from dccf import errors
 from dccf.api import tokens
 from dccf.api.app import close_app, create_app
 from dccf.config import Settings
@@ -54,6 +55,14 @@ def test_revoked_and_expired_tokens_are_refused(app: Flask, database: Database, 
 
     for token in (revoked, expired):
         assert Asker(app.test_client(), token).get("/v1/jobs").status_code == 401
+
+
+@pytest.mark.parametrize("owner", ["", "a b", "a/b", "../x", "-x", "x" * 201])
+def test_nobody_can_be_called_what_no_address_and_no_folder_can(
+    database: Database, api_settings: Settings, owner: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest, match="is no name for an owner; write letters, digits"):
+        tokens.create(database, api_settings, owner, "test")
 
 
 def test_another_pepper_makes_all_tokens_invalid(database: Database, api_settings: Settings) -> None:
