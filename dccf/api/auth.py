@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from flask import Flask, g, request
 
-from dccf import errors
+from dccf import errors, loopback
 from dccf.api import tokens
 from dccf.api.context import services
 from dccf.models import Identity
 
 LOCAL = Identity(owner="local", is_admin=True)
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 #: Endpoints that tell nothing of anybody's jobs.
 PUBLIC = frozenset({"health.index", "health.healthz", "health.readyz", "openapi.spec"})
 
@@ -25,7 +22,7 @@ def register(app: Flask) -> None:
 def _authenticate() -> None:
     settings = services().settings
     if settings.auth == "none":
-        require_loopback_names(request.host, request.headers.get("Origin"))
+        loopback.require_names(request.host, request.headers.get("Origin"))
         g.identity = LOCAL
         return
     if request.endpoint in PUBLIC:
@@ -37,23 +34,3 @@ def _authenticate() -> None:
     if found is None:
         raise errors.NotAuthenticated("the token is not valid: it is unknown, revoked or expired")
     g.identity = found
-
-
-def require_loopback_names(host: str, origin: str | None) -> None:
-    """Refuse what a web page elsewhere could have sent, by its own name or by one that it points at us.
-
-    Raises:
-        NotAllowed: the request names another host than this machine, or comes from a page of one.
-    """
-    for header, url in (("Host", f"//{host}"), ("Origin", origin)):
-        if url is not None and _host_name(url) not in LOOPBACK_NAMES:
-            raise errors.NotAllowed(
-                f"authentication is off here, so only this machine may ask; the header {header} names another one"
-            )
-
-
-def _host_name(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None

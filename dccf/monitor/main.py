@@ -8,9 +8,10 @@ import sys
 
 from flower.options import options
 
+from dccf import loopback
 from dccf.celery_app import app
 from dccf.config import Settings
-from dccf.monitor import broker, inspector, tasks
+from dccf.monitor import broker, guard, inspector, tasks
 
 #: Pods come and go; a worker that has been offline for this long is no news any more.
 _PURGE_OFFLINE_SECONDS = 600
@@ -35,9 +36,10 @@ def run(settings: Settings | None = None) -> None:
     """
     settings = settings or app.settings
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    if settings.flower_host in {"127.0.0.1", "::1", "localhost"}:
+    if settings.flower_host in loopback.NAMES:
         # On loopback Flower's HTTP API is as open as its pages; elsewhere it stays shut without a password.
         os.environ.setdefault("FLOWER_UNAUTHENTICATED_API", "true")
+        guard.install()
     tasks.install()
     options.format_task = tasks.formatter(app)
     broker.install(app)

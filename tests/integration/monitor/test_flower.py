@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -162,3 +164,32 @@ def test_flower_does_not_complain_while_no_worker_is_there(flower: Flower) -> No
     before = len(flower.process.log_text())
     flower.get("/api/workers", refresh=1)
     assert "Inspect method" not in flower.process.log_text()[before:]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://elsewhere.example"}, {"Host": "elsewhere.example"}, {"Origin": "null"}],
+    ids=["of another page", "by a name that was pointed here", "of a page without a name"],
+)
+@pytest.mark.parametrize("path", ["/tasks", f"/api/task/async-apply/{TASK}", "/api/workers"])
+def test_a_web_page_elsewhere_reads_and_sends_nothing(flower: Flower, path: str, headers: dict[str, str]) -> None:
+    url = f"http://127.0.0.1:{flower.port}{path}"
+    for method in ("GET", "OPTIONS", "POST"):
+        request = urllib.request.Request(url, headers=headers, method=method)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=20)
+        with refused.value as answer:
+            assert answer.code == 403
+            assert "Access-Control-Allow-Origin" not in answer.headers
+            assert b"FLOWER_BASIC_AUTH" in answer.read()
+
+
+def test_a_page_of_flowers_own_may_press_its_buttons(flower: Flower) -> None:
+    origin = f"http://localhost:{flower.port}"
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{flower.port}/api/task/revoke/{flower.submit('nobodys')}",
+        b"terminate=true",
+        {"Origin": origin, "Host": origin.removeprefix("http://")},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 200
