@@ -13,7 +13,7 @@ from dccf import errors
 from dccf.config import Settings
 from dccf.lifecycle import channels, transitions
 from dccf.models import Job, JobState, Reason
-from dccf.store import history, jobs, outbox
+from dccf.store import artifacts, history, jobs, outbox
 
 #: A worker gets this long to send what follows a finished job before the controller sends its message again.
 CONTINUATION_GRACE_SECONDS = 30
@@ -122,6 +122,8 @@ def _is_retried(job: Job, ending: Ending) -> bool:
 
 
 def _queue_again(tx: Connection, job: Job, message: str, wait_seconds: float, counted: dict[str, Any]) -> Job:
+    # Nobody could fetch them once the next attempt has begun, and until then they would look like the job's result.
+    artifacts.remove(tx, job.id, job.fence)
     due = jobs.get_now(tx) + timedelta(seconds=wait_seconds)
     values = {
         "message": message,

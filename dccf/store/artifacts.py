@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from dccf.models import Artifact
@@ -23,6 +23,11 @@ def add(tx: Connection, job_id: UUID, fence: int, files: Sequence[NewFile]) -> N
                 for file in files
             ],
         )
+
+
+def remove(tx: Connection, job_id: UUID, fence: int) -> None:
+    """Forget the files of an attempt; their contents go with the next blob sweep, unless others have them too."""
+    tx.execute(delete(artifact).where(artifact.c.job_id == job_id, artifact.c.fence == fence))
 
 
 def _of_current_attempt(job_id: UUID) -> Select[tuple[str, int, int, bytes, UUID]]:

@@ -18,7 +18,9 @@ from dccf.lifecycle.attempts import Holder, Lease
 from dccf.lifecycle.endings import Ending, end
 from dccf.lifecycle.transitions import TRANSITIONS
 from dccf.models import FINAL_STATES, JobState, Reason
-from dccf.store import history, jobs, outbox
+from dccf.store import artifacts, history, jobs, outbox
+from dccf.store.blobs import BlobWriter
+from dccf.store.bundles import NewFile
 from dccf.store.database import Database
 from dccf.store.outbox import Hint
 from dccf.store.tables import job as job_table
@@ -59,6 +61,35 @@ def test_a_job_goes_from_queued_to_succeeded_and_its_history_tells_it(
     assert [event.state.value for event in events] == ["queued", "building", "running", "collecting", "succeeded"]
     assert (attempt.outcome, attempt.worker, attempt.exit_code) == ("succeeded", "test-worker", 0)
     assert ended.created_at <= ended.started_at <= ended.running_at <= ended.collecting_at  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("ending", [LOST, Ending(JobState.QUEUED, "the worker shut down")])
+def test_files_of_an_attempt_that_is_followed_by_another_are_no_result_of_the_job(
+    database: Database, settings: Settings, submit_job: SubmitJob, me: Holder, ending: Ending
+) -> None:
+    job_id = submit_job().id
+
+    def store(lease: Lease, *names: str) -> None:
+        with BlobWriter(database) as writer:
+            for name in names:
+                writer.store([name.encode()])
+        files = [NewFile(name, 0o644, stored) for name, stored in zip(names, writer.stored, strict=True)]
+        with database.begin() as tx:
+            artifacts.add(tx, job_id, lease.fence, files)
+
+    def rows() -> list[tuple[int, str]]:
+        with database.begin() as tx:
+            return [tuple(row) for row in tx.execute(text("SELECT fence, path FROM artifact ORDER BY 1, 2"))]
+
+    first = collecting(database, claimed(database, settings, job_id, me))
+    store(first, "half", "of it")
+    attempts.finish(database, settings, first, ending)
+    assert rows() == []
+
+    second = collecting(database, claimed(database, settings, job_id, me))
+    store(second, "all")
+    attempts.finish(database, settings, second, DONE)
+    assert rows() == [(2, "all")]
 
 
 OWNER = "test-worker/1"
@@ -288,7 +319,7 @@ def test_a_restarted_worker_adopts_what_may_have_a_container_and_nothing_else(
     assert [job.id for job in released] == [builds.id]
     ((lease, job),) = adopted
     assert (job.id, lease.fence, lease.lease_owner) == (runs.id, old.fence, next_life.lease_owner)
-    assert leases.extend(database, next_life, [runs.id, others.id], 45) == {runs.id}
+    assert leases.extend(database, next_life, [runs.id, others.id], 45) == {(runs.id, old.fence)}
     # Exactly one of the two lives writes, although both have the same fence.
     for write in (
         lambda: attempts.advance(database, old, JobState.RUNNING, "runs"),
@@ -327,7 +358,7 @@ def test_leases_are_extended_only_for_who_holds_them(
 ) -> None:
     job = submit_job()
     claimed(database, settings, job.id, me)
-    assert {job.id} == leases.extend(database, me, [job.id], 45)
+    assert {(job.id, 1)} == leases.extend(database, me, [job.id], 45)
     assert set() == leases.extend(database, Holder("test-worker", "test-worker/2"), [job.id], 45)
 
 

@@ -217,7 +217,7 @@ class Life(RuleBasedStateMachine):
     def renew(self, worker: str) -> None:
         assert leases.release_earlier(self.database, self.settings, self.holder(worker)) == [], "it is its own life"
         kept = leases.extend(self.database, self.holder(worker), list(self.expected), 45)
-        assert kept == {job_id for job_id, one in self.expected.items() if one.worker == worker}
+        assert kept == {(job_id, one.fence) for job_id, one in self.expected.items() if one.worker == worker}
 
     @invariant()
     def every_job_is_as_expected_and_came_there_by_legal_moves(self) -> None:
