@@ -78,8 +78,9 @@ def beat_worker(
 
 
 def forget_worker(tx: Connection, name: str, lease_owner: str) -> None:
-    """Remove a worker that has shut down, unless a newer life of it has taken its name."""
-    tx.execute(delete(worker).where(worker.c.name == name, worker.c.lease_owner == lease_owner))
+    """Remove a worker that has shut down, unless a newer life of it has taken its name, and those long silent."""
+    silent = worker.c.heartbeat_at < func.now() - func.make_interval(0, 0, 0, 1)
+    tx.execute(delete(worker).where(((worker.c.name == name) & (worker.c.lease_owner == lease_owner)) | silent))
 
 
 def get_workers(tx: Connection) -> tuple[WorkerInfo, ...]:

@@ -5,22 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kombu.exceptions import ChannelError
 
-from dccf.transport import errors
+from dccf.transport import errors, offsets
 from dccf.transport.backoff import Backoff
 from dccf.transport.cluster import Cluster
 from dccf.transport.protocol import (
     GROUP_RESOURCE,
     CreateTopicsRequest,
     DeleteGroupsRequest,
-    DeleteRecordsRequest,
     DeleteTopicsRequest,
-    DescribeShareGroupOffsetsRequest,
     IncrementalAlterConfigsRequest,
-    ListOffsetsRequest,
     kafka_errors,
 )
 from dccf.transport.settings import Settings
@@ -29,10 +26,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_EARLIEST, _LATEST = -2, -1
-#: In a DeleteRecords request: up to the end.
-_HIGH_WATERMARK = -1
 _SET = 0
+#: A consumer that waited for longer would not renew what it holds in time.
+_BUSY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,25 +38,6 @@ class TopicSpec:
     partitions: int
     replication_factor: int
     config: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a share group stands in one partition."""
-
-    partition: int
-    #: First offset in the log, and the first one that is not in it yet.
-    log_start: int
-    end: int
-    #: Everything before it is finished; the broker counts its window of records in flight from here.
-    start: int
-    #: Records not finished yet.
-    unfinished: int
-
-    @property
-    def finished_in_window(self) -> int:
-        """Return how many records are finished behind one that is not."""
-        return max(0, self.end - self.start - self.unfinished)
 
 
 class Admin:
@@ -139,39 +116,58 @@ class Admin:
 
     def end_offset(self, topic: str, partition: int = 0) -> int:
         """Return the offset that the next record of a partition will get."""
-        return self._retry(f"end of {topic}", lambda: self._offset(topic, partition, _LATEST))
+        return self._retry(
+            f"end of {topic}", lambda: offsets.get_offset(self._cluster, topic, partition, offsets.LATEST)
+        )
 
     def start_offset(self, topic: str, partition: int = 0) -> int:
         """Return the offset of the first record that a partition still has."""
-        return self._retry(f"start of {topic}", lambda: self._offset(topic, partition, _EARLIEST))
+        return self._retry(
+            f"start of {topic}", lambda: offsets.get_offset(self._cluster, topic, partition, offsets.EARLIEST)
+        )
 
-    def progress(self, topic: str) -> list[Progress]:
-        """Return where the share group of a queue's topic stands, by partition."""
-        return self._retry(f"progress of {topic}", lambda: self._progress(topic))
+    def progress(self, topic: str) -> list[offsets.Progress]:
+        """Return where the share group of a queue's topic stands, by partition; one try, for consumers."""
+        return self._once(f"progress of {topic}", lambda: offsets.get_progress(self._cluster, topic))
 
     def unfinished(self, topic: str) -> int:
         """Return how many records of a queue's topic are not finished, those in flight included."""
-        return sum(part.unfinished for part in self.progress(topic))
+        return sum(
+            part.unfinished
+            for part in self._retry(f"progress of {topic}", lambda: offsets.get_progress(self._cluster, topic))
+        )
 
     def purge(self, topic: str) -> int:
         """Delete all records of a queue's topic and return how many were not finished."""
 
         def delete() -> int:
-            count = sum(part.unfinished for part in self._progress(topic))
+            count = sum(part.unfinished for part in offsets.get_progress(self._cluster, topic))
             partitions = range(len(self._cluster.topic(topic).leaders))
-            self._delete_records(topic, dict.fromkeys(partitions, _HIGH_WATERMARK))
+            offsets.delete_records(self._cluster, topic, dict.fromkeys(partitions, offsets.HIGH_WATERMARK))
             return count
 
         return self._retry(f"purge {topic}", delete)
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
-        """Delete the records before an offset, by partition."""
-        self._retry(f"delete records of {topic}", lambda: self._delete_records(topic, before))
+        """Delete the records before an offset, by partition; one try, for consumers."""
+        self._once(f"delete records of {topic}", lambda: offsets.delete_records(self._cluster, topic, before))
 
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
             self._cluster.close()
+
+    def _once(self, doing: str, action: Callable[[], T]) -> T:
+        """Do something that may as well be done later, unless others are at work or the cluster is unsettled."""
+        if not self._lock.acquire(timeout=_BUSY_SECONDS):
+            raise errors.BrokerAwayError(f"cannot {doing} now: others ask the cluster")
+        try:
+            return action()
+        except errors.BROKER_ERRORS as error:
+            self._cluster.forget()
+            raise errors.translated(error, f"cannot {doing}", errors.BrokerAwayError) from error
+        finally:
+            self._lock.release()
 
     def _retry(self, doing: str, action: Callable[[], T]) -> T:
         deadline = time.monotonic() + self._settings.options.delivery_timeout_ms / 1000
@@ -187,7 +183,7 @@ class Admin:
                     self._cluster.forget()
                     wait_seconds = backoff.next_seconds()
                     if not errors.is_transient(error) or time.monotonic() + wait_seconds > deadline:
-                        raise errors.translated(error, f"cannot {doing}") from error
+                        raise errors.translated(error, f"cannot {doing}", errors.BrokerAwayError) from error
                     logger.debug("%s: %r, again in %.2f s", doing, error, wait_seconds)
                     time.sleep(wait_seconds)
 
@@ -247,57 +243,3 @@ class Admin:
         except kafka_errors.NonEmptyGroupError:
             # Members leave when they see that the topic is gone, and an empty group costs nothing.
             return
-
-    def _offset(self, topic: str, partition: int, which: int) -> int:
-        wanted = ListOffsetsRequest.ListOffsetsTopic
-        at = wanted.ListOffsetsPartition(partition_index=partition, current_leader_epoch=-1, timestamp=which)
-        request = ListOffsetsRequest(
-            replica_id=-1, isolation_level=0, topics=[wanted(name=topic, partitions=[at])], max_version=7
-        )
-        answer = self._cluster.ask(request, self._cluster.leader(topic, partition))
-        found = answer.topics[0].partitions[0]
-        errors.raise_for_code(found.error_code, topic)
-        return int(found.offset)
-
-    def _progress(self, topic: str) -> list[Progress]:
-        group = self._group_offsets(topic)
-        parts = []
-        for partition in range(len(self._cluster.topic(topic).leaders)):
-            log_start = self._offset(topic, partition, _EARLIEST)
-            end = self._offset(topic, partition, _LATEST)
-            start, lag = group.get(partition, (-1, -1))
-            start = max(start, log_start)
-            left = end - start
-            # The group learns of deleted records only when a member fetches again.
-            unfinished = left if lag < 0 else min(lag, left)
-            parts.append(Progress(partition, log_start, end, start, unfinished))
-        return parts
-
-    def _group_offsets(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Return start offset and lag by partition; nothing for a group that never had a member."""
-        group = DescribeShareGroupOffsetsRequest.DescribeShareGroupOffsetsRequestGroup
-        topics = group.DescribeShareGroupOffsetsRequestTopic
-        partitions = list(range(len(self._cluster.topic(topic).leaders)))
-        wanted = topics(topic_name=topic, partitions=partitions)
-        answer: Any = self._cluster.ask(
-            DescribeShareGroupOffsetsRequest(groups=[group(group_id=topic, topics=[wanted])]),
-            self._cluster.coordinator(topic),
-        )
-        found = answer.groups[0]
-        try:
-            errors.raise_for_code(found.error_code, found.error_message)
-        except kafka_errors.GroupIdNotFoundError:
-            return {}
-        return {
-            part.partition_index: (part.start_offset, part.lag)
-            for part in (found.topics[0].partitions if found.topics else ())
-            if not part.error_code
-        }
-
-    def _delete_records(self, topic: str, before: Mapping[int, int]) -> None:
-        wanted = DeleteRecordsRequest.DeleteRecordsTopic
-        for partition, offset in before.items():
-            part = wanted.DeleteRecordsPartition(partition_index=partition, offset=offset)
-            request = DeleteRecordsRequest(topics=[wanted(name=topic, partitions=[part])], timeout_ms=5000)
-            answer = self._cluster.ask(request, self._cluster.leader(topic, partition))
-            errors.raise_for_code(answer.topics[0].partitions[0].error_code, topic)

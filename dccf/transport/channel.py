@@ -67,6 +67,8 @@ class Channel(_Base):
     def _new_queue(self, queue: str, **kwargs: Any) -> None:
         if exchanges.is_private(**kwargs):
             self._transport.private_queues.add(queue)
+            if kwargs.get("auto_delete"):
+                self._transport.auto_deleted.add(queue)
         else:
             self._client.ensure_queue(queue)
 
@@ -79,15 +81,17 @@ class Channel(_Base):
         kind = self.state.exchanges[exchange]["type"]
         if queue not in self._transport.private_queues or not exchanges.carries_broadcasts(kind, exchange):
             return
-        private = self._transport.subscribed.setdefault(queue, PrivateQueue(self._transport.wake_up))
+        private = self._transport.subscribed.setdefault(queue, PrivateQueue(queue, self._transport.wake_up))
         topic = self._client.ensure_exchange(exchange)
         matches = exchanges.matcher(kind, routing_key, pattern)
         private.unsubscribe.append(self._client.broadcasts.subscribe(topic, matches, private.put))
 
     def _delete(self, queue: str, *args: Any, **_: Any) -> None:  # noqa: ARG002 - kombu's signature
         self._drop_subscriptions(queue)
-        if queue in self._transport.private_queues and queue not in self.intake.consumers:
-            return
+        if queue in self._transport.private_queues:
+            self._drop_routes(queue)
+            if queue not in self.intake.consumers:
+                return
         self._client.admin.delete_queue(self._client.settings.names.queue_topic(queue))
 
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
@@ -179,8 +183,14 @@ class Channel(_Base):
         super().basic_cancel(consumer_tag)
         if queue is None:
             return
+        if queue in self._tag_to_queue.values():
+            return
         self._callbacks.pop(queue, None)
         self.intake.pause(queue)
+        if queue in self._private and queue in self._transport.auto_deleted:
+            self._drop_subscriptions(queue)
+            self._drop_routes(queue)
+            self._transport.state.queue_bindings_delete(queue)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
         """Set how many messages the consumer may have."""
@@ -269,6 +279,11 @@ class Channel(_Base):
         private = self._transport.subscribed.pop(queue, None)
         if private is not None:
             private.close()
+
+    def _drop_routes(self, queue: str) -> None:
+        """Take a private queue out of its exchanges' tables: kombu leaves it there, and adds it at each binding."""
+        for exchange in self._transport.state.exchanges.values():
+            exchange["table"][:] = [route for route in exchange["table"] if route[2] != queue]
 
     @property
     def _client(self) -> Client:

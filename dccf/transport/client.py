@@ -13,8 +13,12 @@ from dccf.transport.producer import Producer
 from dccf.transport.settings import Settings
 
 _EXIT_SECONDS = 3.0
-#: Small enough that deleted records free their disk space soon.
-_SEGMENT_BYTES = str(64 * 1024 * 1024)
+_ALWAYS = (
+    # Small enough that deleted records free their disk space soon.
+    ("segment.bytes", str(64 * 1024 * 1024)),
+    # The broker's time: it refuses records of a sender whose clock is an hour ahead, and expires by their time.
+    ("message.timestamp.type", "LogAppendTime"),
+)
 
 
 class Client:
@@ -39,7 +43,7 @@ class Client:
         """Create a queue's topic where it is missing; tell whether it was."""
         options = self.settings.options.queue(queue)
         # Kept until finished: Kafka's default of seven days would lose tasks without a word.
-        config = (("retention.ms", "-1"), ("retention.bytes", "-1"), ("segment.bytes", _SEGMENT_BYTES))
+        config = (("retention.ms", "-1"), ("retention.bytes", "-1"), *_ALWAYS)
         spec = TopicSpec(options.partitions, options.replication_factor, config)
         return self.admin.ensure_topic(self.settings.names.queue_topic(queue), spec)
 
@@ -49,7 +53,7 @@ class Client:
         if topic not in self.admin.known_topics:
             options = self.settings.options
             keep = str(options.broadcast_retention_ms)
-            config = (("retention.ms", keep), ("segment.ms", keep), ("segment.bytes", _SEGMENT_BYTES))
+            config = (("retention.ms", keep), ("segment.ms", keep), *_ALWAYS)
             self.admin.ensure_topic(topic, TopicSpec(1, options.broadcast_replication_factor, config))
         return topic
 

@@ -8,6 +8,7 @@
         └── CertificateNotTrustedError       nobody known signed the broker's certificate, or it names another host
     ConnectionError (built in)
     └── BrokerUnreachableError               no broker answers; worth another try
+        └── BrokerAwayError                  the same at work, and an OperationalError as well
 
 Kafka's own errors never leave the package. They are told apart by type, never by text.
 """
@@ -40,6 +41,10 @@ class CertificateNotTrustedError(OperationalError):
 
 class BrokerUnreachableError(ConnectionError):
     """No broker answers at the moment."""
+
+
+class BrokerAwayError(OperationalError, BrokerUnreachableError):
+    """The cluster did not do in time what a consumer or a new queue needs; a worker connects again and goes on."""
 
 
 class Meaning(Enum):
@@ -217,9 +222,9 @@ def raise_for_code(code: int, message: str | None = None) -> None:
         raise error
 
 
-def translated(error: BaseException, doing: str) -> Exception:
-    """Return the error that a caller of kombu understands, for one of Kafka."""
+def translated(error: BaseException, doing: str, transient: Any = OperationalError) -> Exception:
+    """Return the error that a caller of kombu understands, for one of Kafka; `transient` for what may pass."""
     text = f"{doing}: {advice.describe(error)}"
-    kind = _RAISED_AS.get(meaning_of(type(error)), OperationalError)
+    kind = transient if is_transient(error) else _RAISED_AS.get(meaning_of(type(error)), OperationalError)
     made: Exception = kind(text)
     return made

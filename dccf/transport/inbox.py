@@ -2,10 +2,15 @@
 
 import collections
 import contextlib
+import logging
 import selectors
 import socket
-import time
 from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+#: About 50 MB of Celery's events.
+MOST_WAITING = 50_000
 
 
 class WakeUp:
@@ -45,11 +50,9 @@ class WakeUp:
 
     def wait(self, timeout_seconds: float | None) -> bool:
         """Wait for a signal; tell whether there was one."""
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._opened(), selectors.EVENT_READ)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            return bool(selector.select(left))
+            return bool(selector.select(None if timeout_seconds is None else max(0.0, timeout_seconds)))
 
     def close(self) -> None:
         """Close both ends; `open` makes new ones."""
@@ -65,15 +68,26 @@ class WakeUp:
 
 
 class PrivateQueue:
-    """What the exchanges of a private queue have brought, from its first binding on."""
+    """What the exchanges of a private queue have brought, from its first binding on.
 
-    def __init__(self, wake_up: WakeUp) -> None:
-        self.waiting: collections.deque[bytes] = collections.deque()
+    A consumer that stands still loses the oldest, as with RabbitMQ, where Celery lets events expire: the memory of
+    its process has an end.
+    """
+
+    def __init__(self, name: str, wake_up: WakeUp) -> None:
+        self.name = name
+        self.waiting: collections.deque[bytes] = collections.deque(maxlen=MOST_WAITING)
         self.unsubscribe: list[Callable[[], None]] = []
         self._wake_up = wake_up
+        self._is_full = False
 
     def put(self, value: bytes) -> None:
         """Take a broadcast; called on the reader's thread."""
+        if len(self.waiting) == MOST_WAITING and not self._is_full:
+            logger.warning(
+                "queue %s: %d broadcasts wait for its consumer; older ones are dropped", self.name, MOST_WAITING
+            )
+        self._is_full = len(self.waiting) == MOST_WAITING
         self.waiting.append(value)
         self._wake_up.signal()
 

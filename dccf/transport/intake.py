@@ -13,7 +13,7 @@ from dccf.transport.acquired import Record, State
 from dccf.transport.client import Client
 from dccf.transport.consumer import ShareConsumer
 from dccf.transport.inbox import WakeUp
-from dccf.transport.options import Options
+from dccf.transport.options import Options, QueueOptions
 from dccf.transport.qos import QoS
 from dccf.transport.returns import Returns
 from dccf.transport.settings import Settings
@@ -55,6 +55,7 @@ class Intake:
         client = self._client()
         topic = client.ensure_queue(queue)
         options = self._options.queue(queue)
+        self._check_dead_letters(queue, options)
         client.admin.configure_group(
             topic,
             {
@@ -70,6 +71,13 @@ class Intake:
         self._upkeep[queue] = Upkeep(lambda: self._client().admin, consumer)
         self.consumers[queue] = consumer
         consumer.start()
+
+    def _check_dead_letters(self, queue: str, options: QueueOptions) -> None:
+        """Raise now what would come with the first message that is put aside, and come back for ever."""
+        if options.dead_letter_queue is not None:
+            self._settings.names.queue_topic(options.dead_letter_queue)
+        if options.dead_letter_queue == queue:
+            raise ValueError(f"transport option dead_letter_queue: {queue!r} cannot be its own dead-letter queue")
 
     def pause(self, queue: str) -> None:
         """Acquire no more of a queue, and give back what waits."""

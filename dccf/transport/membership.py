@@ -7,8 +7,8 @@ from dccf.transport import errors
 from dccf.transport.cluster import Cluster
 from dccf.transport.protocol import JOIN_EPOCH, LEAVE_EPOCH, ShareGroupHeartbeatRequest, kafka_errors
 
-#: Until the first assignment arrives, which takes the coordinator a moment.
-_JOINING_SECONDS = 0.03
+#: Until an assignment arrives, which takes the coordinator a moment; doubled up to a second, where there is no topic.
+_FIRST_JOINING_SECONDS, _LONGEST_JOINING_SECONDS = 0.03, 1.0
 
 
 class Membership:
@@ -23,6 +23,7 @@ class Membership:
         self._topic = topic
         self._epoch = JOIN_EPOCH
         self._due = 0.0
+        self._joining_seconds = _FIRST_JOINING_SECONDS
 
     @property
     def seconds_to_heartbeat(self) -> float:
@@ -54,8 +55,12 @@ class Membership:
             self.partitions = frozenset(
                 (part.topic_id, index) for part in answer.assignment.topic_partitions for index in part.partitions
             )
-        wait_seconds = answer.heartbeat_interval_ms / 1000 if self.partitions else _JOINING_SECONDS
-        self._due = time.monotonic() + wait_seconds
+        if self.partitions:
+            self._joining_seconds = _FIRST_JOINING_SECONDS
+            self._due = time.monotonic() + answer.heartbeat_interval_ms / 1000
+        else:
+            self._due = time.monotonic() + self._joining_seconds
+            self._joining_seconds = min(self._joining_seconds * 2, _LONGEST_JOINING_SECONDS)
 
     def rejoin(self) -> None:
         """Begin anew: the coordinator no longer knows this member."""

@@ -1,6 +1,7 @@
 """The kombu transport: connections, the event loop, and what kombu asks of a transport class."""
 
 import itertools
+import time
 from typing import Any
 
 from kombu.exceptions import ChannelError
@@ -45,6 +46,8 @@ class Transport(_Base):
         super().__init__(client, **kwargs)
         self.settings = settings.read_settings(client)
         self.private_queues: set[str] = set()
+        #: Those of them that end with their last consumer.
+        self.auto_deleted: set[str] = set()
         #: Private queues that are bound to an exchange whose topic is read.
         self.subscribed: dict[str, PrivateQueue] = {}
         self.wake_up = WakeUp()
@@ -85,8 +88,10 @@ class Transport(_Base):
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's signature
         """Deliver exactly one message, or raise `TimeoutError`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         while not self._deliver_one():
-            if not self.wake_up.wait(timeout):
+            # A signal may come for what cannot be delivered now: it must not begin the wait anew.
+            if not self.wake_up.wait(None if deadline is None else deadline - time.monotonic()):
                 raise TimeoutError("no message in time")
             self.wake_up.clear()
 

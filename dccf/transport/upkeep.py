@@ -9,8 +9,9 @@ from kombu.exceptions import KombuError
 
 from dccf.transport.acknowledgements import window_check_delay_seconds
 from dccf.transport.acquired import Record
-from dccf.transport.admin import Admin, Progress
+from dccf.transport.admin import Admin
 from dccf.transport.consumer import ShareConsumer
+from dccf.transport.offsets import Progress
 from dccf.transport.records import task_id
 
 logger = logging.getLogger(__name__)
@@ -57,20 +58,22 @@ class Upkeep:
         half = self._consumer.options.max_record_locks // 2
         progress = self._admin().progress(self._consumer.topic)
         finished = max(part.finished_in_window for part in progress)
-        if finished >= half and self._warned is not oldest:
+        if self._warned is not oldest and (finished >= half or len(held) >= half):
             self._warned = oldest
-            self._warn(oldest, finished)
+            self._warn(oldest, finished, len(held))
         delay = window_check_delay_seconds(finished, self._finished, now - self._checked_at, half)
         self._finished, self._checked_at, self._check_at = finished, now, now + delay
 
-    def _warn(self, record: Record, finished: int) -> None:
+    def _warn(self, record: Record, finished: int, held: int) -> None:
         logger.warning(
-            "queue %s: task %s is held for %.0f s while %d later messages were finished; at about %d the queue "
-            "stands still until it ends: give long tasks a queue of their own, or settle='delivery'",
+            "queue %s: task %s is held for %.0f s while %d later messages were finished, and %d messages are held "
+            "here; at about %d together the queue stands still until it ends: give long tasks, and those with an "
+            "ETA, a queue of their own, or settle='delivery'",
             self._consumer.queue,
             task_id(record.value),
             time.monotonic() - record.acquired_at,
             finished,
+            held,
             self._consumer.options.max_record_locks,
         )
 

@@ -25,6 +25,10 @@ _LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
 _UNSUPPORTED_VERSION = 35
 
 
+#: Firewalls forget a silent connection after some minutes, and the next publish would wait in vain. In seconds.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
 class ClosedUnusedError(kafka_errors.KafkaConnectionError):
     """The broker closed a new connection at the first request that needs permission."""
 
@@ -123,6 +127,8 @@ class Connection:
             sock, self._socket = self._socket, None
         if sock is not None:
             _open_sockets.pop(sock.fileno(), None)
+            # A process that was forked a moment ago may have a copy, which would keep the broker from noticing.
+            self._shut_down(sock)
             sock.close()
 
     @staticmethod
@@ -136,6 +142,9 @@ class Connection:
     def _attach(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):  # not on every system
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._socket = sock
         _open_sockets[sock.fileno()] = sock
 

@@ -274,6 +274,15 @@ def test_a_queue_name_that_is_too_long_is_said(kafka: KafkaCluster) -> None:
         publish(connection, work_queue("x" * 300), 1)
 
 
+@pytest.mark.parametrize(("dead", "match"), [("x" * 300, "too long"), ("", "needs a name"), ("own", "its own")])
+def test_a_dead_letter_queue_that_cannot_be_is_said_at_once(kafka: KafkaCluster, dead: str, match: str) -> None:
+    with (
+        connected(kafka.bootstrap_servers, "dead-letters", queues={"own": {"dead_letter_queue": dead}}) as connection,
+        pytest.raises(ValueError, match=match),
+    ):
+        Collector(connection, work_queue("own"))
+
+
 def test_two_applications_with_the_same_names_do_not_hear_each_other(kafka: KafkaCluster) -> None:
     exchange = Exchange(unique("same"), type="fanout")
     queue = Queue(unique("same"), exchange, auto_delete=True, durable=False)

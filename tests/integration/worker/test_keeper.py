@@ -106,3 +106,16 @@ def test_a_worker_that_starts_does_not_read_all_jobs_that_ever_were(database: Da
         plan = "\n".join(tx.execute(text(f"EXPLAIN SELECT id FROM job WHERE {condition}")).scalars())
     assert "Seq Scan" not in plan, plan
     assert "job_active_idx" in plan or "job_lease_expires_at_idx" in plan, plan
+
+
+def test_workers_that_never_said_goodbye_are_forgotten_after_a_day(database: Database) -> None:
+    with database.begin() as tx:
+        for name in ("killed", "resting", "leaving"):
+            fleet.beat_worker(tx, name, f"{name}/1", queues=("q",), slots=1, engine="", version="", message="")
+        for name, hours in (("killed", 25), ("resting", 23)):
+            ago = f"now() - interval '{hours} hours'"
+            tx.execute(text(f"UPDATE worker SET heartbeat_at = {ago} WHERE name = :name"), {"name": name})
+
+        fleet.forget_worker(tx, "leaving", "leaving/1")
+
+        assert [info.name for info in fleet.get_workers(tx)] == ["resting"]
