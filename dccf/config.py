@@ -8,11 +8,12 @@ allowed. ``docs/configuration.md`` lists the same fields; a test compares the tw
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -262,9 +263,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         name for name in environ if name.startswith(PREFIX) and name not in known and name not in OTHER_VARIABLES
     )
     if unknown:
-        raise errors.ConfigError(
-            f"{', '.join(unknown)}: there is no such setting. docs/configuration.md lists them all."
-        )
+        raise errors.ConfigError("\n".join(_unknown(name, known) for name in unknown))
     values.update({field: environ[name] for name, field in known.items() if name in environ})
     try:
         settings = Settings.model_validate(values)
@@ -298,14 +297,22 @@ def _sentences(error: ValidationError, environ: Mapping[str, str]) -> list[str]:
         where = name if name in environ or finding["type"] == "missing" else f"{field} (in {CONFIG_VARIABLE})"
         info = Settings.model_fields.get(field)
         if info is None:
-            sentences.append(f"{where}: there is no such setting. docs/configuration.md lists them all.")
+            sentences.append(_unknown(where, Settings.model_fields))
             continue
         if finding["type"] == "missing":
             sentences.append(f"{name} is not set. It is needed: {info.description}")
             continue
+        message = finding["msg"].removeprefix("Value error, ")
         value = "(hidden)" if field in _HIDDEN else repr(finding["input"])
-        sentences.append(f"{where}={value} is not allowed: {finding['msg']}. {info.description}")
+        sentences.append(f"{where}={value} is not allowed: {message}. {info.description}")
     return sentences
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """Say that there is no such setting, and which one may have been meant."""
+    close = difflib.get_close_matches(name.split(" ", maxsplit=1)[0], known, 1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    return f"{name}: there is no such setting.{meant} docs/configuration.md lists them all."
 
 
 def _check_together(settings: Settings) -> None:

@@ -50,7 +50,8 @@ def get_log(job_id: str) -> Response:
         return _follow(job, query)
     fence = query.attempt or job.fence
     if fence > job.fence:
-        raise errors.NotFound(f"job {job.id} has had {job.fence} attempts; there is no attempt {fence}")
+        last = f"its last one is attempt {job.fence}" if job.fence else "it has had none yet"
+        raise errors.NotFound(f"job {job.id} has no attempt {fence}; {last}")
     response = Response(_text(services(), job, fence, query.stream), content_type="text/plain; charset=utf-8")
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

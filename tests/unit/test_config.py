@@ -187,7 +187,10 @@ def test_variables_that_others_read_are_no_unknown_settings(name: str) -> None:
 
 
 def test_an_unknown_variable_is_refused_by_its_name() -> None:
-    expected = "DCCF_WORKER_SLOT: there is no such setting. docs/configuration.md lists them all."
+    expected = (
+        "DCCF_WORKER_SLOT: there is no such setting. Did you mean DCCF_WORKER_SLOTS? "
+        "docs/configuration.md lists them all."
+    )
     assert expected == refusal(DCCF_WORKER_SLOT="2")
 
 
