@@ -9,6 +9,8 @@ from dccf.fields import MAX_BUILD_SECONDS, MAX_RUN_SECONDS
 
 #: Name of the task that stands for a job; clients of any language send it by this name.
 TASK_NAME = "dccf.run_dockerfile"
+#: Results of tasks that are no jobs, and saved groups, are kept this long.
+RESULT_SECONDS = 7 * 86400.0
 #: kombu's file transport looks into its folder this often; its default of 1 s would be felt.
 _FILE_POLLING_SECONDS = 0.1
 #: For pulling, collecting, and waiting for a PostgreSQL that is away.
@@ -31,6 +33,8 @@ def build(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "task_serializer": "json",
         "accept_content": ["json"],
+        # Results of other tasks go after this time; the controller sees to it, and no Celery beat is needed.
+        "result_expires": RESULT_SECONDS,
         # The queue of jobs that name none, and the one that workers take from unless told otherwise.
         "task_default_queue": "default",
         # A hint is acknowledged when its attempt has ended: until then it fills its slot, so that a worker takes no

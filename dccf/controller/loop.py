@@ -145,7 +145,7 @@ class Controller:
     def _say_goodbye(self) -> None:
         try:
             with self.database.begin() as tx:
-                fleet.forget_controllers(tx, self.name)
+                fleet.forget_controller(tx, self.name)
         except errors.StoreUnavailable as error:
             log.info("PostgreSQL did not hear this controller's goodbye: %s", error)
 

@@ -6,8 +6,9 @@ import logging
 import time
 
 from dccf.administration import RetentionRule
+from dccf.celery_app.conf import RESULT_SECONDS
 from dccf.config import Settings
-from dccf.store import retention
+from dccf.store import remnants, retention
 from dccf.store.database import Database
 from dccf.store.retention import Place
 
@@ -19,10 +20,12 @@ BATCH = 100
 PAUSE_SECONDS = 600.0
 #: A bundle without a job lives at least this long: a signature may still be called.
 BUNDLE_SECONDS = 7 * 86400.0
-#: What reminds of a removed job or of a chord that is over is kept this long.
+#: What reminds of a removed job, of a chord that is over or of a silent process is kept this long.
 REMNANT_SECONDS = 7 * 86400.0
 #: A chord whose parts do not all return is given up after this long.
 CHORD_SECONDS = 90 * 86400.0
+#: So long after its end a list of tokens still shows one.
+TOKEN_SECONDS = 90 * 86400.0
 _BUNDLES, _REMNANTS = "bundles", "remnants"
 
 
@@ -85,7 +88,8 @@ class RetentionWalk:
 
     def _step_remnants(self) -> int:
         with self._database.begin() as tx:
-            removed = retention.remove_remnants(tx, REMNANT_SECONDS, CHORD_SECONDS, BATCH)
+            removed = remnants.remove(tx, REMNANT_SECONDS, CHORD_SECONDS, TOKEN_SECONDS, BATCH)
+            removed += remnants.remove_celery_results(tx, RESULT_SECONDS, BATCH)
         if not removed:
             self._resume_at[_REMNANTS] = time.monotonic() + PAUSE_SECONDS
         return removed

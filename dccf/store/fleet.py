@@ -126,10 +126,9 @@ def get_controllers(tx: Connection) -> tuple[ControllerInfo, ...]:
     return tuple(ControllerInfo.model_validate(dict(row._mapping)) for row in rows)
 
 
-def forget_controllers(tx: Connection, controller_id: str) -> None:
-    """Remove a controller that shuts down, and those that have long been silent."""
-    silent = controller.c.heartbeat_at < func.now() - func.make_interval(0, 0, 0, 1)
-    tx.execute(delete(controller).where((controller.c.id == controller_id) | silent))
+def forget_controller(tx: Connection, controller_id: str) -> None:
+    """Remove a controller that shuts down."""
+    tx.execute(delete(controller).where(controller.c.id == controller_id))
 
 
 def count_live_controllers(tx: Connection) -> int:

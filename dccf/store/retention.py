@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from dccf.administration import Kept, RetentionRule
 from dccf.store.jobs import seconds
-from dccf.store.tables import artifact, bundle, chord, job, job_event, log_chunk, removed_job, schedule
+from dccf.store.tables import artifact, bundle, job, job_event, log_chunk, removed_job, schedule
 
 #: A place in a walk: a time, and an id among those of the same time.
 Place: TypeAlias = "tuple[datetime, UUID]"
@@ -118,37 +118,6 @@ def remove(tx: Connection, what: Kept, job_ids: Collection[UUID]) -> int:
 def was_removed(tx: Connection, job_id: UUID) -> bool:
     """Tell whether there was such a job not long ago."""
     return tx.execute(select(removed_job.c.id).where(removed_job.c.id == job_id)).first() is not None
-
-
-def remove_remnants(tx: Connection, age_seconds: float, chord_age_seconds: float, limit: int) -> int:
-    """Remove what reminds of jobs and chords that are long gone; give the number of rows.
-
-    A chord whose body was sent goes after ``age_seconds``, one that waits for parts, which may never
-    come, after ``chord_age_seconds``.
-    """
-    old = func.now() - seconds(age_seconds)
-    is_over = or_(chord.c.delivered_at < old, chord.c.created_at < func.now() - seconds(chord_age_seconds))
-    chords = (
-        select(chord.c.group_id)
-        .where(chord.c.created_at < old, is_over)
-        .order_by(chord.c.created_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    notes = (
-        select(removed_job.c.id)
-        .where(removed_job.c.removed_at < old)
-        .order_by(removed_job.c.removed_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    statements = (
-        delete(chord).where(chord.c.group_id.in_(chords)),
-        delete(removed_job).where(removed_job.c.id.in_(notes)),
-    )
-    return sum(int(tx.execute(statement).rowcount) for statement in statements)
 
 
 def remove_unused_bundles(
