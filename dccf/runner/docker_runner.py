@@ -205,7 +205,8 @@ class DockerRunner:
             spec,
             self._settings,
             is_log_complete=is_log_complete,
-            is_output_full=state.exit_code != 0 and self._known_store().is_full(attempt),
+            is_output_full=state.exit_code != 0
+            and endings.is_output_full(self._engine, self._known_store(), attempt),
             hint=hints.about_profile(spec, self._settings, facts, last_words) if facts is not None else "",
         )
 

@@ -6,8 +6,11 @@ from dccf.config import Settings
 from dccf.errors import EngineUnavailable
 from dccf.fields import MIB
 from dccf.models import JobSpec, Reason
-from dccf.runner.base import Exit
-from dccf.runner.engine import ContainerState
+from dccf.runner import spec as translation
+from dccf.runner.base import AttemptRef, Exit
+from dccf.runner.engine import ContainerState, Engine
+from dccf.runner.outputs import OutputStore
+from dccf.runner.wire import Refused
 
 #: The exit code of a program that the kernel ended for too large a file (SIGXFSZ is 25, signal(7)).
 _FILE_TOO_LARGE = 128 + 25
@@ -45,6 +48,20 @@ def exit_of(
     # The daemon takes the two times in different places: a short container may end before it starts (measured).
     finished_at = max(state.started_at, state.finished_at)
     return Exit(state.exit_code, reason, message, state.started_at, finished_at, tuple(warnings))
+
+
+def is_output_full(engine: Engine, store: OutputStore, attempt: AttemptRef) -> bool:
+    """Tell whether a container that has ended could write no more to ``/output``.
+
+    Only a container that has a ``tmpfs`` mounted can look at it: the one that keeps it.
+    """
+    if store.kind != "tmpfs":
+        return store.is_full(attempt)
+    try:
+        said = engine.execute(translation.keeper_name_of(attempt), ["stat", "-f", "-c", "%a %d", translation.OUTPUT])
+    except Refused:  # it has no such program, or is gone
+        return False
+    return b"0" in said.split()  # free blocks or free inodes
 
 
 def _reason(

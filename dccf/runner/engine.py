@@ -15,7 +15,7 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -265,6 +265,15 @@ class Engine:
         """Unpack a tar archive in a container's file system."""
         with self.exchange(self._timeout_seconds) as exchange:
             exchange.request("PUT", f"/containers/{container}/archive", {"path": path}, archive)
+
+    def execute(self, container: str, command: Sequence[str]) -> bytes:
+        """Execute a command in a running container, and give all that it prints."""
+        with mapped_errors():
+            made = self.client.exec_create(container, list(command), tty=True)
+        with self.exchange(self._timeout_seconds) as exchange:
+            options = [json.dumps({"Detach": False, "Tty": True}).encode()]
+            exchange.request("POST", f"/exec/{made['Id']}/start", {}, options, {"Content-Type": "application/json"})
+            return b"".join(iter(exchange.read, b""))
 
     def prune_build_cache(self) -> None:
         """Drop BuildKit's whole cache; for a daemon of our own only."""

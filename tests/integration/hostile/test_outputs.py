@@ -238,11 +238,21 @@ def test_a_tmpfs_store_refuses_more_than_its_size_and_keeps_what_fits(
 
     ended = attempt.build_and_run(f"FROM busybox\nCMD cd /output; {command}")
 
-    assert (ended.exit_code, ended.reason) == (7, Reason.EXIT_NONZERO)
+    assert (ended.exit_code, ended.reason) == (7, Reason.OUTPUT_LIMIT_EXCEEDED)
     collected, _ = collect_until_refused(attempt)
     assert collected[: len(kept)] == kept
     assert len(collected) <= 100
     assert_nothing_left(attempt)
+
+
+@pytest.mark.parametrize("store", ["tmpfs"], indirect=True)
+def test_a_job_that_fails_with_room_in_its_tmpfs_store_fails_for_its_own_reason(play: MakePlay) -> None:
+    attempt = play()
+
+    ended = attempt.build_and_run("FROM busybox\nCMD echo x > /output/f; exit 7")
+
+    assert (ended.exit_code, ended.reason) == (7, Reason.EXIT_NONZERO)
+    assert attempt.collect() == {"f": b"x\n"}
 
 
 def test_a_tmpfs_store_that_cannot_be_is_said_with_a_way_out(docker_url: str) -> None:
