@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from dccf.fields import (
     MAX_BUILD_SECONDS,
@@ -220,6 +220,16 @@ class JobSpec(Frozen):
         if twice:
             raise ValueError(f"{', '.join(twice)} is in env as well; a variable has one value")
         return value
+
+
+class StoredSpec(JobSpec):
+    """A spec that was checked at the submit, perhaps by a newer version with options that this one lacks.
+
+    They are kept in ``model_extra`` and written on as they are: while versions are mixed a job must stay readable
+    for all, and only who knows its options may run it.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Job(Frozen):

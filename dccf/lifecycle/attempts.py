@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from dccf.lifecycle.endings import Ending, settle
 from dccf.models import Job, JobState, StopCause
 from dccf.store import history, jobs, server
 from dccf.store.database import Database
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,11 @@ class Claim:
     def _take(self, tx: Connection) -> Job | None:
         queued = jobs.get(tx, self.job_id)
         if queued is None or queued.state is not JobState.QUEUED:
+            return None
+        if queued.spec.model_extra:
+            unknown = ", ".join(sorted(queued.spec.model_extra))
+            log.warning("job %s is left to a newer worker: this version does not know %s", self.job_id, unknown)
+            hints.postpone(tx, self.job_id)
             return None
         why = waiting.why_not_now(tx, self.settings, queued.spec.queue, queued.owner)
         if why is not None:

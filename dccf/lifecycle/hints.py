@@ -25,6 +25,8 @@ _LOOK_AT = 600
 RETRY_SECONDS = 5
 #: A hint out for so long while a worker of its queue has a free slot is taken for lost.
 UNANSWERED_SECONDS = 15.0
+#: A job whose options this version does not know is offered again after this long, to a newer worker perhaps.
+_ELSEWHERE_SECONDS = 15
 
 
 def take_first(database: Database, settings: Settings, job_id: UUID) -> list[Hint]:
@@ -152,6 +154,11 @@ def hold(tx: Connection, job_id: UUID, why: Why) -> None:
     """Take back the hint of a job that may not start now, and say why; another one goes out when it may."""
     outbox.put_back(tx, [job_id], 0)
     waiting.note(tx, {job_id: why}, channels.JOB_CHANGED)
+
+
+def postpone(tx: Connection, job_id: UUID) -> None:
+    """Take back the hint of a job that this worker cannot run; others get one after a while."""
+    outbox.put_back(tx, [job_id], _ELSEWHERE_SECONDS)
 
 
 def finish_continuation(database: Database, job_id: UUID, state: JobState) -> None:

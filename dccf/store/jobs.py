@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from dccf.models import ACTIVE_STATES, Job, JobSpec, JobState
+from dccf.models import ACTIVE_STATES, Job, JobSpec, JobState, StoredSpec
 from dccf.store.tables import job
 
 
@@ -60,7 +60,7 @@ def seconds(value: float | ColumnElement[Any]) -> ColumnElement[Any]:
 def from_row(row: Row[Any]) -> Job:
     """Make the frozen value of a row of the job table."""
     values = {name: getattr(row, name) for name in _JOB_FIELDS}
-    values["spec"] = JobSpec.model_validate(row.spec)
+    values["spec"] = StoredSpec.model_validate(row.spec)
     values["inputs"] = tuple(row.inputs)
     return Job.model_validate(values)
 

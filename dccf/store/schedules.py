@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
 from dccf.administration import NewSchedule, Schedule, ScheduleRun
-from dccf.models import JobSpec, JobState, Reason
+from dccf.models import JobSpec, JobState, Reason, StoredSpec
 from dccf.store.tables import job, schedule, schedule_run
 
 #: Runs that are kept of one schedule.
@@ -21,7 +21,7 @@ _FIELDS = tuple(name for name in Schedule.model_fields if name != "spec")
 
 def _from_row(row: Row[Any]) -> Schedule:
     values = {name: getattr(row, name) for name in _FIELDS}
-    return Schedule.model_validate({**values, "spec": JobSpec.model_validate(row.spec)})
+    return Schedule.model_validate({**values, "spec": StoredSpec.model_validate(row.spec)})
 
 
 def _is(owner: str, name: str) -> ColumnElement[bool]:
