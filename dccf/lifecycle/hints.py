@@ -79,8 +79,12 @@ def _take_first_hints(tx: Connection, settings: Settings, slots: Mapping[str, in
     allowed = _allowed(tx, settings, in_flight, lanes)
     share = max(1, _LOOK_AT // len(lanes))
     wanted = {lane: min(share, room[lane[0]], allowed[lane[1]]) for lane in lanes if allowed[lane[1]] > 0}
-    chosen = choose(backlog.find_due(tx, wanted), in_flight, room, allowed)
-    return outbox.take(tx, chosen[:BATCH], settings.hint_resend_seconds)
+    chosen = choose(backlog.find_due(tx, wanted), in_flight, room, allowed)[:BATCH]
+    taken = outbox.take(tx, chosen, settings.hint_resend_seconds)
+    if len(taken) < len(chosen):
+        # Somebody holds the others' rows for a moment: who says why they wait, say. They need no timer to come again.
+        jobs.notify(tx, channels.WORK_TO_DO, "")
+    return taken
 
 
 def _room(settings: Settings, slots: Mapping[str, int], in_flight: InFlight, queue: str) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy import text, update
 from dccf import errors
 from dccf.celery_app import DccfCelery, dispatch
 from dccf.config import Settings
-from dccf.lifecycle import attempts, cancel, hints, leases
+from dccf.lifecycle import attempts, cancel, channels, hints, leases
 from dccf.lifecycle.attempts import Holder, Lease
 from dccf.lifecycle.endings import Ending, end
 from dccf.lifecycle.transitions import TRANSITIONS
@@ -21,7 +21,7 @@ from dccf.models import FINAL_STATES, JobState, Reason
 from dccf.store import artifacts, history, jobs, outbox
 from dccf.store.blobs import BlobWriter
 from dccf.store.bundles import NewFile
-from dccf.store.database import Database
+from dccf.store.database import Database, Listener
 from dccf.store.outbox import Hint
 from dccf.store.tables import job as job_table
 from tests.integration.lifecycle.conftest import GetJob, SubmitJob
@@ -428,6 +428,20 @@ def test_a_hint_that_was_not_sent_is_due_again(
     taken = hints.take_first(database, settings, job.id)
     hints.put_back(database, taken)
     assert [job.id] == [hint.job_id for hint in hints.take_due(database, settings)]
+
+
+def test_a_job_that_somebody_holds_for_a_moment_needs_no_timer_to_be_hinted(
+    database: Database, settings: Settings, submit_job: SubmitJob
+) -> None:
+    job = submit_job()
+    listener = Listener(database, channels.WORK_TO_DO)
+    with database.begin() as tx:
+        jobs.lock(tx, job.id)
+        assert hints.take_due(database, settings) == []
+    assert listener.wait(10)
+    assert [job.id] == [hint.job_id for hint in hints.take_due(database, settings)]
+    assert listener.wait(0) == []
+    listener.close()
 
 
 def test_a_hint_that_the_broker_refuses_holds_no_other_up(
