@@ -158,7 +158,8 @@ class OutputStore:
 
     @staticmethod
     def _mount(folder: Path) -> None:
-        # The kernel frees the loop device by itself when nobody has it mounted any more.
+        # The kernel frees the loop device by itself when nobody has it mounted any more. Where the file has one
+        # already, in another mount namespace, util-linux's mount takes that one (seen with 2.38.1).
         _run("mount", "-o", "loop,nosuid,nodev", str(folder.with_suffix(".img")), str(folder))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,9 +13,10 @@ from dccf.errors import AttemptFailed, EngineUnavailable
 from dccf.models import Reason, Stream
 from dccf.runner.docker_runner import DockerRunner
 from dccf.runner.engine import Engine
+from dccf.runner.outputs import Kind, store_of
 from dccf.runner.probe import choose_store
 from tests.integration.hostile.conftest import MakePlay
-from tests.runner_kit import Play, runner_settings
+from tests.runner_kit import Play, new_attempt, runner_settings
 
 pytestmark = pytest.mark.docker
 
@@ -270,6 +273,41 @@ def test_a_loop_store_ends_a_flood_of_files(play: MakePlay) -> None:
 
     assert (ended.exit_code, ended.reason) == (9, Reason.OUTPUT_LIMIT_EXCEEDED)
     assert_nothing_left(attempt)
+
+
+#: Looks at an attempt's output as a worker does that was started again in a mount namespace of its own.
+_OTHER_NAMESPACE = """
+import subprocess, sys
+from pathlib import Path
+from uuid import UUID
+from dccf.runner.base import AttemptRef
+from dccf.runner.outputs import store_of
+from tests.runner_kit import runner_settings
+root, job, worker = sys.argv[1:]
+store, attempt = store_of(runner_settings(output_folder=Path(root)), "loop"), AttemptRef(UUID(job), 1, worker)
+subprocess.run(["umount", store.folder(attempt)], check=True)
+folder = store.folder(attempt)
+assert (folder / "from-first").read_text() == "1"
+(folder / "from-second").write_text("2")
+"""
+
+
+@pytest.mark.parametrize("store", ["loop"], indirect=True)
+def test_a_loop_store_is_one_file_system_in_all_mount_namespaces(store: Kind, tmp_path: Path) -> None:
+    """Two loop devices for one file would each write over what the other has written; ``mount`` takes the first."""
+    here, attempt = store_of(runner_settings(output_folder=tmp_path), store), new_attempt()
+    here.prepare(attempt)
+    try:
+        folder = here.folder(attempt)
+        assert folder is not None
+        (folder / "from-first").write_text("1")
+
+        command = ["unshare", "--mount", sys.executable, "-c", _OTHER_NAMESPACE]
+        subprocess.run([*command, str(tmp_path), str(attempt.job_id), attempt.worker], check=True, timeout=60)
+
+        assert (folder / "from-second").read_text() == "2"
+    finally:
+        here.remove(attempt)
 
 
 def test_the_best_store_is_chosen_by_trying(docker_url: str, tmp_path: Path) -> None:
