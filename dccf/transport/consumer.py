@@ -135,9 +135,11 @@ class ShareConsumer:
             self._cluster.close()
 
     def _step(self) -> None:
+        self._membership.is_subscribed = not self.paused
         self._membership.beat_if_due()
-        if not self._membership.partitions:
+        if not (self._membership.partitions or self._ledger.holds_any or self._ledger.has_decisions):
             self._pause(self._membership.seconds_to_heartbeat)
+            self._wake.clear()
             return
         due_seconds = self._receiver.tick(self)
         if time.monotonic() >= self._renew_at:
@@ -160,7 +162,7 @@ class ShareConsumer:
             self._pause(min(_TICK_SECONDS, due_seconds, self._membership.seconds_to_heartbeat))
 
     def _wanted(self) -> int:
-        return 0 if self.paused else self._receiver.wanted(self)
+        return self._receiver.wanted(self) if self._membership.partitions and not self.paused else 0
 
     def _pause(self, seconds: float) -> None:
         self._wake.wait(seconds)

@@ -162,7 +162,9 @@ class Intake:
         if not self._waiting:
             return math.inf
         qos = self._qos()
-        if not qos.can_consume():
+        if consumer.paused:
+            self._give_back(lambda record: record.consumer is consumer)
+        elif not qos.can_consume():
             patience = readahead.patience_seconds(
                 is_long=self._waits_long(qos),
                 within_ms=self._options.read_ahead_ms,

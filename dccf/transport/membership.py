@@ -18,6 +18,9 @@ class Membership:
         self.member_id = str(uuid.uuid4())
         #: Topic id and partition of everything this member may fetch.
         self.partitions: frozenset[tuple[uuid.UUID, int]] = frozenset()
+        #: Whether it wants partitions; while it does not, others get all of them, and it may finish what it holds.
+        self.is_subscribed = True
+        self._was_subscribed = True
         self._cluster = cluster
         self._group = group
         self._topic = topic
@@ -28,19 +31,25 @@ class Membership:
     @property
     def seconds_to_heartbeat(self) -> float:
         """Return how long the next heartbeat may wait."""
+        if self.is_subscribed != self._was_subscribed:
+            return 0.0
         return max(0.0, self._due - time.monotonic())
 
     def beat_if_due(self) -> None:
         """Join, or tell the coordinator that this member is alive."""
-        if time.monotonic() < self._due:
+        if self.seconds_to_heartbeat > 0:
             return
+        # One joins with a subscription, and may give it up then.
+        subscribes = self.is_subscribed or self._epoch == JOIN_EPOCH
+        is_news = self._epoch == JOIN_EPOCH or subscribes != self._was_subscribed
+        topics = [self._topic] if subscribes else []
         answer = self._cluster.ask(
             ShareGroupHeartbeatRequest(
                 group_id=self._group,
                 member_id=self.member_id,
                 member_epoch=self._epoch,
                 rack_id=None,
-                subscribed_topic_names=[self._topic] if self._epoch == JOIN_EPOCH else None,
+                subscribed_topic_names=topics if is_news else None,
             ),
             self._cluster.coordinator(self._group),
         )
@@ -51,11 +60,12 @@ class Membership:
                 self.rejoin()
             raise
         self._epoch = answer.member_epoch
+        self._was_subscribed = subscribes
         if answer.assignment is not None:
             self.partitions = frozenset(
                 (part.topic_id, index) for part in answer.assignment.topic_partitions for index in part.partitions
             )
-        if self.partitions:
+        if self.partitions or not subscribes:
             self._joining_seconds = _FIRST_JOINING_SECONDS
             self._due = time.monotonic() + answer.heartbeat_interval_ms / 1000
         else:

@@ -67,6 +67,35 @@ def test_a_consumer_does_not_wait_for_an_administration_that_hangs(connection: A
         message.ack()
 
 
+def test_a_cancelled_consumer_leaves_its_partitions_to_others_and_finishes_what_it_holds(kafka: KafkaCluster) -> None:
+    queue = work_queue(unique("partitions"))
+    with (
+        connected(kafka.bootstrap_servers, partitions=2) as connection,
+        connected(kafka.bootstrap_servers, partitions=2) as another,
+    ):
+        publish(connection, queue, "held")
+        paused = Collector(connection, queue)
+        (held,) = paused.collect(1)
+        other = Collector(another, queue)
+        paused.consumer.cancel()
+        publish(connection, queue, *range(20))
+
+        other.collect(20, timeout_seconds=40)
+
+        consumer = paused.channel.intake.consumers[queue.name]
+        held.ack()
+        for message in other.messages:
+            message.ack()
+        wait_until(lambda: connection.default_channel._size(queue.name) == 0)
+        assert consumer.counts.refused_acknowledgements == 0
+        paused.consumer.consume()
+        other.consumer.cancel()
+        publish(connection, queue, *range(4))
+        for message in paused.collect(5, timeout_seconds=40)[1:]:
+            message.ack()
+    dccf.transport.close_clients()
+
+
 def test_a_member_without_a_topic_asks_once_a_second(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = work_queue(unique("gone"))
     publish(connection, queue, "first")
