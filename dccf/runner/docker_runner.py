@@ -171,6 +171,7 @@ class DockerRunner:
 
     def resume(self, attempt: AttemptRef, spec: JobSpec, log: LogSink, stop: StopSignal) -> Exit:
         """Watch a container that another process has started; see :meth:`dccf.runner.base.Runner.resume`."""
+        self._store = resuming.find_store(self._engine, self._settings, attempt)
         container = translation.name_of(attempt)
         output = OutputSink(log, secrets.given_to(self._engine, container, spec.secrets).values())
         kept = KeptLog(self._engine, container, output, self._settings.log_limit_bytes)

@@ -196,6 +196,15 @@ class Engine:
         with mapped_errors():
             return list(self.client.volumes(filters={"dangling": ["true"]}).get("Volumes") or ())
 
+    def volume_options(self, name: str) -> dict[str, str]:
+        """Give the options that a volume was made with.
+
+        Raises:
+            Refused: there is none (status 404).
+        """
+        with mapped_errors():
+            return dict(self.client.inspect_volume(name).get("Options") or {})
+
     def remove_volume(self, name: str) -> None:
         """Remove a volume; one that is gone is fine."""
         with _absent_is_fine(), mapped_errors():

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,7 @@ _PAGE_BYTES = 4096
 _TOOL_SECONDS = 60.0
 _NAME = re.compile(r"dccf-([0-9a-f-]{36})-(\d+)(?:\.img)?")
 _WRITABLE = 0o777
+_KIND_OF_TYPE: dict[str, Kind] = {"": "archive", "tmpfs": "tmpfs", "none": "plain", "ext4": "loop"}
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,11 @@ def store_of(settings: Settings, kind: Kind) -> OutputStore:
     """Make a store of one kind as the settings want it."""
     limits = OutputLimits(settings.output_limit_bytes, settings.output_file_limit_bytes, settings.output_files_limit)
     return OutputStore(kind, settings.output_folder or settings.state_folder / "output", limits)
+
+
+def kind_of(options: Mapping[str, str]) -> Kind:
+    """Tell which kind of store a volume with these options belongs to; see :meth:`OutputStore.prepare`."""
+    return _KIND_OF_TYPE[options.get("type", "")]
 
 
 def can_loop() -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from dccf.config import Settings
 from dccf.errors import EngineUnavailable
 from dccf.models import Reason, StopCause
 from dccf.runner import watchdog
 from dccf.runner.base import AttemptRef, StopSignal
 from dccf.runner.engine import ContainerState, Engine
 from dccf.runner.keptlog import KeptLog
+from dccf.runner.outputs import OutputStore, kind_of, store_of
 from dccf.runner.spec import name_of
 from dccf.runner.watchdog import Verdict
 from dccf.runner.wire import Refused
@@ -30,6 +32,18 @@ def is_started(engine: Engine, attempt: AttemptRef) -> bool:
         if error.status != 404:
             raise EngineUnavailable(f"The Docker daemon does not describe a container: {error}") from error
         return False
+
+
+def find_store(engine: Engine, settings: Settings, attempt: AttemptRef) -> OutputStore:
+    """Give the store that an attempt was started with: for new ones this process may have chosen another.
+
+    Raises:
+        EngineUnavailable: the daemon does not tell.
+    """
+    try:
+        return store_of(settings, kind_of(engine.volume_options(name_of(attempt))))
+    except Refused as error:
+        raise EngineUnavailable(f"The Docker daemon has lost the volume of /output: {error}") from error
 
 
 def see_through(

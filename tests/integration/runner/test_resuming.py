@@ -87,6 +87,23 @@ def test_a_container_that_ended_while_nobody_watched_gives_the_same(play: Play) 
     assert play.collect() == {"done": b"done\n"}
 
 
+@pytest.mark.parametrize(("before", "after"), [("plain", "loop"), ("archive", "loop"), ("loop", "plain")])
+def test_output_is_read_where_it_was_written_whatever_store_is_chosen_now(
+    docker_url: str, before: str, after: str
+) -> None:
+    first, second = (
+        DockerRunner(runner_settings(docker_url=docker_url, output_store=kind)) for kind in (before, after)
+    )
+    play = Play(first)
+    try:
+        orphan(play, COUNTING, b"line 5\n")
+        resume(play, second)
+        play.runner = second
+        assert play.collect() == {"done": b"done\n"}
+    finally:
+        play.close()
+
+
 def test_a_secret_is_masked_although_its_file_has_changed(docker_url: str, tmp_path: Path) -> None:
     secret = tmp_path / "ada" / "token"
     secret.parent.mkdir()
