@@ -26,7 +26,7 @@ from uuid import UUID
 from sqlalchemy import Engine, event, text
 
 from bench import lifecycle_start
-from dccf import config
+from dccf import config_values
 from dccf.config import Settings
 from dccf.controller import garbage, retention
 from dccf.lifecycle import attempts, hints, leases, waiting
@@ -221,7 +221,7 @@ def main() -> int:
     folder.chmod(0o755)
     try:
         with postgres.running(folder / "pg") as plain_url:
-            database = Database(config.normalise_database_url(plain_url))
+            database = Database(config_values.normalise_database_url(plain_url))
             migrate.upgrade(database)
             settings = Settings(database_url=plain_url, broker_url="memory://", retention="jobs=0.1d")
             if not given.no_start:

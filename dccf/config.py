@@ -15,13 +15,22 @@ import socket
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from dccf import errors
-from dccf.administration import RetentionRule
-from dccf.fields import GIB, MIB, MemoryBytes, Profile, QueueName, Ulimits, parse_memory
+from dccf.config_values import (
+    BudgetBytes,
+    CommaList,
+    DatabaseUrl,
+    ProfileList,
+    QueueList,
+    RetentionRules,
+    UlimitMap,
+    default_state_folder,
+)
+from dccf.fields import GIB, MIB, MemoryBytes
 
 PREFIX = "DCCF_"
 CONFIG_VARIABLE = "DCCF_CONFIG"
@@ -30,57 +39,6 @@ OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "DCCF_API_URL", "DCCF_TOKEN", "DCC
 
 #: Settings whose values no error shows: secrets, and URLs, which may hold a password.
 _HIDDEN = frozenset({"database_url", "broker_url", "bootstrap_token", "token_pepper"})
-
-_POSTGRES_SCHEMES = ("postgres://", "postgresql://", "postgresql+psycopg2://")
-
-
-def normalise_database_url(url: str) -> str:
-    """Name the psycopg2 driver in a PostgreSQL URL.
-
-    SQLAlchemy 2.1 takes plain ``postgresql://`` for psycopg 3 (measured), which DCCF does not use.
-    """
-    for scheme in _POSTGRES_SCHEMES:
-        if url.startswith(scheme):
-            return "postgresql+psycopg2://" + url.removeprefix(scheme)
-    raise ValueError("it must start with postgresql://")
-
-
-def _split_commas(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _split_numbers(value: Any) -> Any:
-    if isinstance(value, str):
-        return dict(part.partition("=")[::2] for part in _split_commas(value))
-    return value
-
-
-def default_state_folder() -> Path:
-    """Give the folder where one machine keeps its state: the system's for root, else the user's own."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/dccf")
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "dccf"
-
-
-def _parse_rules(value: Any) -> Any:
-    parts = _split_commas(value)
-    if isinstance(parts, list | tuple):
-        return tuple(RetentionRule.parse(part) if isinstance(part, str) else part for part in parts)
-    return parts
-
-
-RetentionRules = Annotated[tuple[RetentionRule, ...], BeforeValidator(_parse_rules)]
-CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
-QueueList = Annotated[tuple[QueueName, ...], BeforeValidator(_split_commas)]
-ProfileList = Annotated[tuple[Profile, ...], BeforeValidator(_split_commas)]
-#: Numbers by name, in the environment like ``nofile=65536,stack=8388608``.
-UlimitMap = Annotated[Ulimits, BeforeValidator(_split_numbers)]
-#: A size that may be 0, which means: none at all.
-BudgetBytes = Annotated[int, BeforeValidator(parse_memory), Field(ge=0)]
-DatabaseUrl = Annotated[str, AfterValidator(normalise_database_url)]
 
 
 class Settings(BaseModel):

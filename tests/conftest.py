@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from dccf import config, errors
+from dccf import config_values, errors
 from dccf.celery_app import DccfCelery
 from dccf.config import Settings
 from dccf.local import postgres
@@ -69,14 +69,14 @@ def postgres_url() -> Iterator[str]:
     """A PostgreSQL server: the one that is named, else an embedded one in a folder of its own."""
     named = os.environ.get("DCCF_TEST_DATABASE_URL")
     if named:
-        yield config.normalise_database_url(named)
+        yield config_values.normalise_database_url(named)
         return
     # pytest's own temporary folders are closed to other users, and PostgreSQL as root is another user.
     folder = Path(tempfile.mkdtemp(prefix="dccf-test-pg-"))
     folder.chmod(0o755)
     try:
         with postgres.running(folder) as url:
-            yield config.normalise_database_url(url)
+            yield config_values.normalise_database_url(url)
     except errors.LocalStackError as error:
         missing(str(error))
     finally:

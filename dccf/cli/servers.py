@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dccf import config, errors
+from dccf import config, config_values, errors
 
 #: The extra of the package that brings a module of others.
 _EXTRAS = {
@@ -102,7 +102,7 @@ def up(folder: Path | None, slots: int | None, **given: Any) -> None:
     """Run everything on this machine until Ctrl-C: database, API, controller, worker, Flower."""
     with named_extras("up"):
         from dccf.local import up as stack
-    chosen = folder or Path(os.environ.get("DCCF_STATE_FOLDER") or config.default_state_folder())
+    chosen = folder or Path(os.environ.get("DCCF_STATE_FOLDER") or config_values.default_state_folder())
     raise SystemExit(stack.run(stack.UpOptions(folder=chosen, slots=slots, **given)))
 
 

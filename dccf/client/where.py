@@ -68,7 +68,7 @@ def _config_path(environ: Mapping[str, str]) -> Path:
 
 
 def _state_folder(environ: Mapping[str, str]) -> Path:
-    """Give the folder of ``dccf up``: the same that :func:`dccf.config.default_state_folder` gives."""
+    """Give the folder of ``dccf up``: the same that :func:`dccf.config_values.default_state_folder` gives."""
     if STATE_VARIABLE in environ:
         return Path(environ[STATE_VARIABLE])
     if os.geteuid() == 0:

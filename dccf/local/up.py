@@ -21,7 +21,7 @@ from pathlib import Path
 from honcho import manager as honcho_manager
 from honcho.manager import Manager
 
-from dccf import config, errors
+from dccf import config, config_values, errors
 from dccf.local import broker, postgres
 from dccf.store import migrate
 from dccf.store.database import Database
@@ -82,7 +82,7 @@ def run(options: UpOptions) -> int:
         _prepare_docker(options)
         print("starting PostgreSQL ...", file=sys.stderr)
         with postgres.running(options.folder / "postgres") as database_url:
-            database = Database(config.normalise_database_url(database_url))
+            database = Database(config_values.normalise_database_url(database_url))
             migrate.upgrade(database)
             database.close()
             token = _token(options)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from dccf import config, errors
+from dccf import config_values, errors
 from dccf.local import postgres
 from dccf.store.database import Database
 from tests.processes import wait_for
@@ -45,7 +45,7 @@ def pid_of(folder: Path) -> int:
 
 def test_it_is_started_again_with_all_that_was_committed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with postgres.running(folder) as url:
-        database = Database(config.normalise_database_url(url))
+        database = Database(config_values.normalise_database_url(url))
         with database.begin() as tx:
             tx.execute(text("CREATE TABLE kept AS SELECT 1 AS number"))
         first = pid_of(folder)
@@ -63,7 +63,7 @@ def test_it_is_started_again_with_all_that_was_committed(folder: Path, capfd: py
 
 def test_while_it_cannot_start_it_is_tried_again(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with postgres.running(folder) as url:
-        database = Database(config.normalise_database_url(url))
+        database = Database(config_values.normalise_database_url(url))
         with database.begin() as tx:
             tx.execute(text("CREATE TABLE kept AS SELECT 1 AS number"))
         version = (folder / "data" / "PG_VERSION").rename(folder / "data" / "PG_VERSION.away")

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from dccf import config
+from dccf import config, config_values
 from dccf.config import OTHER_VARIABLES, PREFIX, Settings
 from dccf.errors import ConfigError
 from dccf.fields import GIB, MIB, parse_memory
@@ -168,7 +168,7 @@ def test_the_state_lies_in_the_system_for_root_and_at_home_for_others(
     if state_home:
         monkeypatch.setenv("XDG_STATE_HOME", state_home)
 
-    assert Path(expected) == config.default_state_folder()
+    assert Path(expected) == config_values.default_state_folder()
 
 
 def test_settings_cannot_be_changed_after_they_were_read() -> None:

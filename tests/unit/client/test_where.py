@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dccf import config, errors
+from dccf import config_values, errors
 from dccf.client import where
 
 ENV = {"DCCF_API_URL": "http://env", "DCCF_TOKEN": "env-token"}
@@ -67,4 +67,4 @@ def test_a_file_that_cannot_be_read_is_named(home: dict[str, str], text: str) ->
 def test_the_state_folder_is_the_one_that_the_stack_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
 
-    assert where._state_folder({}) == config.default_state_folder()
+    assert where._state_folder({}) == config_values.default_state_folder()
