@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+import requests.adapters
 import requests.auth
 
 from dccf import errors
@@ -64,7 +65,15 @@ class Http:
         self._session.auth = _Bearer(where.token)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections.
+
+        urllib3 leaves that to the garbage collector, and the errors of earlier tries keep its pools alive.
+        """
+        for adapter in self._session.adapters.values():
+            if isinstance(adapter, requests.adapters.HTTPAdapter):
+                for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                    for key in manager.pools.keys():  # noqa: SIM118 - it is no mapping to iterate over
+                        manager.pools[key].close()
         self._session.close()
 
     def get_json(self, path: str, params: Any = None) -> Any:

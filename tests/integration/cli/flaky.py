@@ -42,7 +42,8 @@ class FlakyProxy:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join()
+            thread.join(10)
+            assert not thread.is_alive(), "a client that was closed has left a connection open"
 
 
 def _relay(client: socket.socket, server: socket.socket, limit: int | None) -> None:
