@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from dccf.administration import OwnerLimits, OwnerUsage, QueueInfo, Schedule, ScheduleDetails
 from dccf.client import where
+from dccf.client.answers import read
 from dccf.client.http import Http
 from dccf.client.job import JobHandle
 from dccf.client.multipart import Body, Part
@@ -73,7 +74,7 @@ class Client:
         texts = {"spec": json.dumps(_said(spec))}
         headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(16)}
         answer = self._upload("/v1/jobs", pack(source, files), texts, on_progress, headers)
-        return JobHandle(self._http, Job.model_validate(answer))
+        return JobHandle(self._http, read(Job, answer))
 
     def _upload(
         self,
@@ -92,7 +93,7 @@ class Client:
         Raises:
             NotFound: there is none.
         """
-        return JobHandle(self._http, Job.model_validate(self._http.get_json(f"/v1/jobs/{quote(job_id, safe='')}")))
+        return JobHandle(self._http, read(Job, self._http.get_json(f"/v1/jobs/{quote(job_id, safe='')}")))
 
     def list_jobs(
         self,
@@ -109,7 +110,7 @@ class Client:
             "cursor": cursor,
         }
         page = self._http.get_json("/v1/jobs", params)
-        return Listing(tuple(Job.model_validate(item) for item in page["items"]), page["next_cursor"])
+        return Listing(tuple(read(Job, item) for item in page["items"]), page["next_cursor"])
 
     def workers(self) -> list[dict[str, Any]]:
         """List the workers as they describe themselves."""
@@ -123,7 +124,7 @@ class Client:
 
     def limits(self) -> tuple[OwnerUsage, ...]:
         """List what owners have and may have: all for an administrator, else the asker."""
-        return tuple(OwnerUsage.model_validate(item) for item in self._http.get_json("/v1/limits")["items"])
+        return tuple(read(OwnerUsage, item) for item in self._http.get_json("/v1/limits")["items"])
 
     def set_limits(self, owner: str, own: OwnerLimits) -> OwnerUsage:
         """Set an owner's limits; what is ``None`` is as the settings say.
@@ -132,11 +133,11 @@ class Client:
             NotAllowed: the token is no administrator's.
         """
         body = own.model_dump(mode="json")
-        return OwnerUsage.model_validate(self._http.send("PUT", f"/v1/limits/{quote(owner, safe='')}", json=body))
+        return read(OwnerUsage, self._http.send("PUT", f"/v1/limits/{quote(owner, safe='')}", json=body))
 
     def queues(self) -> tuple[QueueInfo, ...]:
         """List the queues that have jobs, workers, or a pause."""
-        return tuple(QueueInfo.model_validate(item) for item in self._http.get_json("/v1/queues")["items"])
+        return tuple(read(QueueInfo, item) for item in self._http.get_json("/v1/queues")["items"])
 
     def pause_queue(self, name: str) -> tuple[QueueInfo, ...]:
         """Let no job of a queue start; those that run go on. Gives all queues.
@@ -145,7 +146,7 @@ class Client:
             NotAllowed: the token is no administrator's.
         """
         answer = self._http.send("POST", f"/v1/queues/{quote(name, safe='')}:pause")
-        return tuple(QueueInfo.model_validate(item) for item in answer["items"])
+        return tuple(read(QueueInfo, item) for item in answer["items"])
 
     def resume_queue(self, name: str) -> None:
         """Let the jobs of a queue start again.
@@ -157,7 +158,7 @@ class Client:
 
     def schedules(self) -> tuple[Schedule, ...]:
         """List schedules: all for an administrator, else the asker's."""
-        return tuple(Schedule.model_validate(item) for item in self._http.get_json("/v1/schedules")["items"])
+        return tuple(read(Schedule, item) for item in self._http.get_json("/v1/schedules")["items"])
 
     def schedule(self, name: str, *, owner: str | None = None) -> ScheduleDetails:
         """Get a schedule with its next times and its last runs; an administrator may name its owner.
@@ -165,7 +166,7 @@ class Client:
         Raises:
             NotFound: there is none.
         """
-        return ScheduleDetails.model_validate(self._http.get_json(_schedule(name), {"owner": owner}))
+        return read(ScheduleDetails, self._http.get_json(_schedule(name), {"owner": owner}))
 
     def add_schedule(
         self,
@@ -189,7 +190,7 @@ class Client:
         texts = {"schedule": json.dumps(times), "spec": json.dumps(_said(spec))}
         headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
         answer = self._upload("/v1/schedules", pack(source, files), texts, on_progress, headers)
-        return Schedule.model_validate(answer)
+        return read(Schedule, answer)
 
     def add_schedule_of_job(
         self, name: str, cron: str, job_id: str, *, time_zone: str = "UTC", missed: str = "skip"
@@ -203,7 +204,7 @@ class Client:
         """
         body = {"name": name, "job_id": job_id, "cron": cron, "time_zone": time_zone, "missed": missed}
         headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
-        return Schedule.model_validate(self._http.send("POST", "/v1/schedules", json=body, headers=headers))
+        return read(Schedule, self._http.send("POST", "/v1/schedules", json=body, headers=headers))
 
     def change_schedule(
         self,
@@ -222,7 +223,7 @@ class Client:
         """
         body = _said({"cron": cron, "time_zone": time_zone, "missed": missed})
         answer = self._http.send("PATCH", _schedule(name), json=body, params={"owner": owner})
-        return Schedule.model_validate(answer)
+        return read(Schedule, answer)
 
     def run_schedule(self, name: str, *, owner: str | None = None) -> JobHandle:
         """Have a schedule make a job now, paused or not; its times stay as they are.
@@ -233,7 +234,7 @@ class Client:
         """
         headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
         answer = self._http.send("POST", f"{_schedule(name)}:run", headers=headers, params={"owner": owner})
-        return JobHandle(self._http, Job.model_validate(answer))
+        return JobHandle(self._http, read(Job, answer))
 
     def pause_schedule(self, name: str, *, owner: str | None = None) -> Schedule:
         """Let a schedule make no jobs.
@@ -241,7 +242,7 @@ class Client:
         Raises:
             NotFound: there is none.
         """
-        return Schedule.model_validate(self._http.send("POST", f"{_schedule(name)}:pause", params={"owner": owner}))
+        return read(Schedule, self._http.send("POST", f"{_schedule(name)}:pause", params={"owner": owner}))
 
     def resume_schedule(self, name: str, *, owner: str | None = None) -> Schedule:
         """Let a schedule make jobs again, from its next time on.
@@ -249,7 +250,7 @@ class Client:
         Raises:
             NotFound: there is none.
         """
-        return Schedule.model_validate(self._http.send("POST", f"{_schedule(name)}:resume", params={"owner": owner}))
+        return read(Schedule, self._http.send("POST", f"{_schedule(name)}:resume", params={"owner": owner}))
 
     def remove_schedule(self, name: str, *, owner: str | None = None) -> None:
         """Remove a schedule; the jobs that it made stay.

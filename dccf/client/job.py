@@ -13,6 +13,7 @@ from typing import Any
 
 from dccf import errors
 from dccf.client import download, sse
+from dccf.client.answers import read
 from dccf.client.http import Http, mapped_errors
 from dccf.models import Artifact, Attempt, Job, JobEvent, JobState, Stream
 
@@ -94,7 +95,7 @@ class JobHandle:
         """
         headers = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(16)}
         answer = self._http.send("POST", f"{self._path}:rerun", headers=headers)
-        return JobHandle(self._http, Job.model_validate(answer))
+        return JobHandle(self._http, read(Job, answer))
 
     def remove(self) -> None:
         """Remove the job, which has ended, with its log and its files.
@@ -168,15 +169,15 @@ class JobHandle:
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """List the files that the job left in /output."""
-        return tuple(Artifact.model_validate(item) for item in self._items("artifacts"))
+        return tuple(read(Artifact, item) for item in self._items("artifacts"))
 
     def attempts(self) -> tuple[Attempt, ...]:
         """List the attempts, first to last."""
-        return tuple(Attempt.model_validate(item) for item in self._items("attempts"))
+        return tuple(read(Attempt, item) for item in self._items("attempts"))
 
     def history(self) -> tuple[JobEvent, ...]:
         """List what happened to the job, oldest first."""
-        return tuple(JobEvent.model_validate(item) for item in self._items("history"))
+        return tuple(read(JobEvent, item) for item in self._items("history"))
 
     def download(self, folder: str | Path, paths: Collection[str] | None = None) -> list[Path]:
         """Bring the job's files into a folder, or some of them; each is checked against its sha256.
@@ -222,7 +223,7 @@ class JobHandle:
         return items
 
     def _note(self, value: Any) -> Job:
-        self.job = Job.model_validate(value)
+        self.job = read(Job, value)
         return self.job
 
     def _stream(self, params: dict[str, Any], last_id: str | None) -> Iterator[sse.ServerEvent]:
