@@ -4,8 +4,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import UUID
 
 from kombu.exceptions import ChannelError
 
@@ -89,12 +91,14 @@ class Admin:
         return self._retry(f"look up topic {name}", look)
 
     def delete_queue(self, name: str) -> None:
-        """Delete a topic and the share group of the same name, where they exist."""
+        """Delete a topic and the share group of the same name, where they exist; wait until no broker knows it."""
         self.known_topics.pop(name, None)
         # The group first: its coordinator deletes the state of its topics, too, and for a topic that had just gone it
         # once took longer than a request may.
         self._retry(f"delete group {name}", lambda: self._delete_group(name))
-        self._retry(f"delete topic {name}", lambda: self._delete_topic(name))
+        deleted = self._retry(f"delete topic {name}", lambda: self._delete_topic(name))
+        if deleted is not None:
+            self._retry(f"wait until topic {name} is gone", lambda: self._require_nowhere(name, deleted))
 
     def configure_group(self, group: str, config: Mapping[str, str]) -> None:
         """Set a share group's settings; they hold from the first member on."""
@@ -201,6 +205,11 @@ class Admin:
         for address in self._cluster.addresses():
             self._cluster.require_topic(name, address)
 
+    def _require_nowhere(self, name: str, deleted: UUID) -> None:
+        # Likewise: who declares the queue again must not meet a broker that takes it for one that is there.
+        for address in self._cluster.addresses():
+            self._cluster.require_gone(name, deleted, address)
+
     def _send_create(self, name: str, spec: TopicSpec) -> None:
         topic = CreateTopicsRequest.CreatableTopic
         config = topic.CreatableTopicConfig
@@ -225,14 +234,20 @@ class Admin:
             # Another process was first.
             return
 
-    def _delete_topic(self, name: str) -> None:
+    def _delete_topic(self, name: str) -> UUID | None:
+        """Delete a topic if there is one; give its id, if the broker that was asked knew it."""
         self._cluster.forget(name)
+        topic_id = None
+        with suppress(kafka_errors.UnknownTopicOrPartitionError):
+            topic_id = self._cluster.topic(name).topic_id
         request = DeleteTopicsRequest(topics=[], topic_names=[name], timeout_ms=5000, max_version=5)
         answer = self._cluster.ask(request)
         try:
             errors.raise_for_code(answer.responses[0].error_code, name)
-        except kafka_errors.UnknownTopicOrPartitionError:
-            return
+        except kafka_errors.UnknownTopicOrPartitionError:  # another process was first
+            return None
+        self._cluster.forget(name)
+        return topic_id
 
     def _delete_group(self, name: str) -> None:
         answer = self._cluster.ask(DeleteGroupsRequest(groups_names=[name]), self._cluster.coordinator(name))

@@ -129,6 +129,16 @@ class Cluster:
         if not ready:
             raise kafka_errors.LeaderNotAvailableError(name)
 
+    def require_gone(self, name: str, deleted: uuid.UUID, address: Address) -> None:
+        """Raise a transient error while this broker still knows a deleted topic; a new one of its name is another."""
+        try:
+            found = self._look_up(name, address)
+        except kafka_errors.UnknownTopicOrPartitionError:
+            return
+        if found.topic_id == deleted:
+            self.forget(name)
+            raise kafka_errors.LeaderNotAvailableError(name)
+
     def broker_count(self) -> int:
         """Return how many brokers the cluster has now."""
         answer = self.ask(MetadataRequest(topics=[], allow_auto_topic_creation=False))
