@@ -12,6 +12,7 @@ from dccf.client import JobHandle
 from dccf.models import JobState, Reason
 from tests.acceptance.conftest import Stack
 from tests.acceptance.leftovers import leftovers
+from tests.acceptance.submitting import submit_patiently
 from tests.processes import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.docker, pytest.mark.postgres]
@@ -25,7 +26,8 @@ def test_killing_api_worker_and_controller_during_50_jobs_loses_nothing(stack: S
     with stack.client() as client:
         handles: list[JobHandle] = []
         for number in range(JOBS):
-            handles.append(client.submit(tmp_path, env={"N": str(number)}, labels={"test": "kills"}))
+            env = {"N": str(number)}
+            handles.append(submit_patiently(client, tmp_path, f"kills-{number}", env=env, labels={"test": "kills"}))
             if number == 10:
                 kill(stack, "api")
             if number == 20:

@@ -22,6 +22,7 @@ from dccf.models import PLATFORM_REASONS, JobState
 from tests.acceptance.chaos.havoc import Havoc
 from tests.acceptance.conftest import Stack, running_stack
 from tests.acceptance.leftovers import leftovers
+from tests.acceptance.submitting import submit_patiently
 from tests.conftest import broker_for_stacks
 from tests.processes import wait_for
 
@@ -40,16 +41,9 @@ CLEAN_SECONDS = 180.0
 
 
 def submit(client: Client, folder: Path, number: int, seconds: float) -> JobHandle:
-    """Submit with a key until it goes through: the API and PostgreSQL come and go."""
-
-    def try_once() -> JobHandle | None:
-        try:
-            env = {"N": str(number), "S": f"{seconds:.2f}"}
-            return client.submit(folder, env=env, labels={"test": "chaos"}, idempotency_key=f"chaos-{SEED}-{number}")
-        except (errors.ApiUnavailable, errors.StoreUnavailable):
-            return None
-
-    return wait_for(f"job {number} to be taken in", try_once, 120)
+    """Submit a job that sleeps so long and then writes its number."""
+    env = {"N": str(number), "S": f"{seconds:.2f}"}
+    return submit_patiently(client, folder, f"chaos-{SEED}-{number}", env=env, labels={"test": "chaos"})
 
 
 def ended(handles: list[JobHandle]) -> bool:
