@@ -159,6 +159,11 @@ class Settings(BaseModel):
     image_cache_seconds: float = Field(
         7 * 86400, gt=0, description="A built image that was not used for this long is removed."
     )
+    layer_cache_bytes: BudgetBytes = Field(
+        0,
+        description="Disk for layers that are kept for the next builds of the same owner, on a daemon of the "
+        "worker's own with BuildKit; over it, all are dropped. `0` keeps none.",
+    )
     allowed_profiles: ProfileList = Field(
         ("strict",), min_length=1, description="Profiles that jobs may ask for: `strict`, `compat`."
     )

@@ -25,11 +25,26 @@ _FOLDER = "/dev/."
 _STEP = re.compile(r"\[(?:(?P<stage>\S+) )?(?P<at>\d+)/(?P<of>\d+)\] (?P<text>.*)", re.DOTALL)
 
 
-def set_apart(text: str, dockerfile: Dockerfile, name: str) -> str:
-    """Put a step of the build's own in front of each stage's first; ``name`` is one that no other build has.
+@dataclass(frozen=True)
+class OwnStep:
+    """The step that is put in: it copies a file of the context to a name that those who must not share lack."""
 
-    What it copies is the Dockerfile, as that is there in every build.
-    """
+    source: str
+    name: str
+
+    @property
+    def line(self) -> str:
+        """The instruction."""
+        return f"COPY {self.source} {_FOLDER}{self.name}"
+
+
+def of_attempt(name: str) -> OwnStep:
+    """Give the step of one build alone; what it copies is the Dockerfile, as that is there in every build."""
+    return OwnStep(DOCKERFILE, name)
+
+
+def set_apart(text: str, dockerfile: Dockerfile, step: OwnStep) -> str:
+    """Put a build's own step in front of each stage's first."""
     lines = text.split("\n")
     has_steps = False
     for instruction in reversed(dockerfile.instructions):
@@ -37,13 +52,9 @@ def set_apart(text: str, dockerfile: Dockerfile, name: str) -> str:
             has_steps = True
         elif instruction.keyword == "FROM":
             if has_steps:
-                lines.insert(instruction.last_line, _line(name))
+                lines.insert(instruction.last_line, step.line)
             has_steps = False
     return "\n".join(lines)
-
-
-def _line(name: str) -> str:
-    return f"COPY {DOCKERFILE} {_FOLDER}{name}"
 
 
 @dataclass
@@ -60,14 +71,11 @@ class _Stage:
 
 
 class StepNames:
-    """Reads BuildKit's names of steps, such as ``[build 2/5] RUN make``, as if none had been put in.
+    """Reads BuildKit's names of steps, such as ``[build 2/5] RUN make``, as if none had been put in."""
 
-    ``name`` is that given to :func:`set_apart`, or empty.
-    """
-
-    def __init__(self, dockerfile: Dockerfile, name: str) -> None:
-        self._line = _line(name) if name else None
-        self._stages = _stages(dockerfile, has_own_steps=bool(name))
+    def __init__(self, dockerfile: Dockerfile, step: OwnStep | None) -> None:
+        self._line = step.line if step is not None else None
+        self._stages = _stages(dockerfile, has_own_steps=step is not None)
 
     def shown(self, name: str) -> str | None:
         """Give the name as people are to read it; ``None`` for a step that was put in."""

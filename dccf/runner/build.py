@@ -19,7 +19,7 @@ from typing import Any
 from dccf.errors import AttemptFailed, AttemptStopped, EngineUnavailable
 from dccf.models import Reason, StopCause, Stream
 from dccf.runner import bktrace
-from dccf.runner.apart import StepNames
+from dccf.runner.apart import OwnStep, StepNames
 from dccf.runner.base import LogSink, StopSignal
 from dccf.runner.dockerfile import Dockerfile, Instruction
 from dccf.runner.engine import Engine
@@ -78,9 +78,9 @@ class Progress(ABC):
 
 
 class BuildKitProgress(Progress):
-    """Reads BuildKit's traces; ``apart`` is the name that sets the build apart, if it has one."""
+    """Reads BuildKit's traces; ``apart`` is the step that was put in, if there is one."""
 
-    def __init__(self, dockerfile: Dockerfile, log: LogSink, apart: str = "") -> None:
+    def __init__(self, dockerfile: Dockerfile, log: LogSink, apart: OwnStep | None = None) -> None:
         super().__init__(dockerfile, log)
         self._steps = StepNames(dockerfile, apart)
         self._numbers: dict[str, int] = {}

@@ -112,12 +112,15 @@ class DockerRunner:
         bases = images.ensure(self._engine, checked.images, log, stop, self._settings)
         for line, name, facts in bases:
             policy.check_triggers(name, line, facts.on_build)
-        key = None
+        layers_of = key = None
+        # What a base image triggers comes before any step of the build's own, so that owners would share it.
+        if spec.reuse_image and self._builder.keeps_layers(capabilities) and not any(f.on_build for *_, f in bases):
+            layers_of = owner
         if owner is not None and spec.reuse_image and self._images.is_on:
             how = (capabilities.builder, network)
             key = imagecache.key_of(owner, checked.text, sent, (facts.id for _, _, facts in bases), how)
         if key is None:
-            return self._builder.build(capabilities, attempt, spec, checked, sent, log, stop, network)
+            return self._builder.build(capabilities, attempt, spec, checked, sent, log, stop, network, layers_of)
         with self._images.building(key, stop, spec.build_timeout_seconds):
             image = self._images.find(key)
             if image is not None:
@@ -125,7 +128,7 @@ class DockerRunner:
                     Stream.BUILD_STDOUT, b"this worker has built the same files before; the image is used again\n"
                 )
                 return image
-            image = self._builder.build(capabilities, attempt, spec, checked, sent, log, stop, network)
+            image = self._builder.build(capabilities, attempt, spec, checked, sent, log, stop, network, layers_of)
             self._images.keep(key, image)
             return image
 
@@ -232,8 +235,7 @@ class DockerRunner:
             store_of(self._settings, "archive").remove(attempt)
             self._engine.remove_image(translation.tag_of(attempt))
             cleaning.remove_layers(self._engine, attempt)
-            if self._builder.may_have_cache:
-                self._builder.drop_cache(self._known_capabilities())
+            self._builder.drop_after_build(self._known_capabilities())
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove an attempt: {error}") from error
 
@@ -257,7 +259,7 @@ class DockerRunner:
             for labels in left:
                 for image in self._engine.nameless_images(labels, NAMELESS_SECONDS):
                     self._engine.remove_image(image)
-            self._builder.drop_cache(self._known_capabilities())
+            self._builder.tidy_cache(self._known_capabilities())
             if self._known_capabilities().is_exclusive:
                 housekeeping.remove_idle(self._engine)
         except Refused as error:

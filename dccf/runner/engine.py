@@ -284,6 +284,11 @@ class Engine:
             exchange.request("POST", f"/exec/{made['Id']}/start", {}, options, {"Content-Type": "application/json"})
             return b"".join(iter(exchange.read, b""))
 
+    def build_cache_bytes(self) -> int:
+        """Give the disk that BuildKit's cache takes, beyond what images take anyway."""
+        with mapped_errors():
+            return sum(int(item["Size"]) for item in self.client.df()["BuildCache"] or () if not item["Shared"])
+
     def prune_build_cache(self) -> None:
         """Drop BuildKit's whole cache; for a daemon of our own only."""
         with mapped_errors():

@@ -10,22 +10,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dccf.errors import AttemptFailed, AttemptStopped
-from dccf.models import Reason
-from dccf.runner import locks
 from dccf.runner.base import ContextFile, StopSignal
 from dccf.runner.engine import Engine, ImageFacts
 from dccf.runner.spec import IMAGE_REPOSITORY
+from dccf.runner.turns import turn
 from dccf.runner.wire import Refused
 
 #: An image that was asked for so recently may be about to be run.
 IN_USE_SECONDS = 60.0
-POLL_SECONDS = 0.05
 _PREFIX = f"{IMAGE_REPOSITORY}:cache-"
 #: Builds of different images that share a lock wait for each other without need.
 _LOCKS = 256
@@ -83,21 +79,8 @@ class ImageCache:
             AttemptStopped: ``stop`` said so while this one waited.
         """
         path = self._locks_folder / f"{int(key, 16) % _LOCKS}.lock"
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            with locks.held(path) as is_ours:
-                if is_ours:
-                    yield
-                    return
-            cause = stop.cause()
-            if cause is not None:
-                raise AttemptStopped(cause)
-            if time.monotonic() > deadline:
-                raise AttemptFailed(
-                    Reason.BUILD_TIMED_OUT,
-                    f"Another job builds the same image for longer than {timeout_seconds:g} s.",
-                )
-            time.sleep(POLL_SECONDS)
+        with turn(path, stop, timeout_seconds, "Another job builds the same image"):
+            yield
 
     def trim(self, budget_bytes: int | None = None) -> int:
         """Remove what is over the budget or too old, longest unused first; give how many images went.

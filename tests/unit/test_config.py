@@ -30,7 +30,7 @@ WORKED_OUT = {
 def write_size(number: int) -> str:
     """Write a size as people would."""
     for unit, size in (("g", GIB), ("m", MIB)):
-        if number % size == 0:
+        if number and number % size == 0:
             return f"{number // size}{unit}"
     return str(number)
 

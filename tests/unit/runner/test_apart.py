@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dccf.runner.apart import StepNames, set_apart
+from dccf.runner.apart import StepNames, of_attempt, set_apart
 from dccf.runner.dockerfile import Grammar, parse
 
 OURS = "COPY Dockerfile /dev/.x"
@@ -21,12 +21,12 @@ RUN false"""
 
 
 def apart(text: str) -> list[str]:
-    return set_apart(text, parse(text, Grammar()), "x").split("\n")
+    return set_apart(text, parse(text, Grammar()), of_attempt("x")).split("\n")
 
 
 @pytest.fixture
 def names() -> StepNames:
-    return StepNames(parse(TEXT, Grammar()), "x")
+    return StepNames(parse(TEXT, Grammar()), of_attempt("x"))
 
 
 def test_each_stage_that_makes_layers_begins_with_a_step_of_its_own() -> None:
@@ -72,7 +72,7 @@ def test_what_is_no_step_of_the_dockerfile_has_no_instruction(names: StepNames, 
 
 
 def test_a_build_that_is_not_set_apart_is_read_as_it_is() -> None:
-    names = StepNames(parse("FROM a\nRUN true", Grammar()), "")
+    names = StepNames(parse("FROM a\nRUN true", Grammar()), None)
 
     assert names.shown("[2/2] RUN true") == "[2/2] RUN true"
     assert names.instruction("[2/2] RUN true") is not None
