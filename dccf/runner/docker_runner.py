@@ -202,7 +202,8 @@ class DockerRunner:
     ) -> Exit:
         if verdict.stopped is not None:
             raise AttemptStopped(verdict.stopped)
-        state = self._engine.state(translation.name_of(attempt))
+        name = translation.name_of(attempt)
+        state = endings.state_of(self._engine, name, is_explained=verdict.reason is not None)
         return endings.exit_of(
             state,
             verdict.reason,

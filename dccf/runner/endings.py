@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dccf.config import Settings
 from dccf.errors import EngineUnavailable
 from dccf.fields import MIB
@@ -14,6 +16,7 @@ from dccf.runner.wire import Refused
 
 #: The exit code of a program that the kernel ended for too large a file (SIGXFSZ is 25, signal(7)).
 _FILE_TOO_LARGE = 128 + 25
+_KILLED = 128 + 9
 
 
 def exit_of(
@@ -48,6 +51,18 @@ def exit_of(
     # The daemon takes the two times in different places: a short container may end before it starts (measured).
     finished_at = max(state.started_at, state.finished_at)
     return Exit(state.exit_code, reason, message, state.started_at, finished_at, tuple(warnings))
+
+
+def state_of(engine: Engine, container: str, *, is_explained: bool) -> ContainerState:
+    """Give how a container ended; ``is_explained`` when it is known who killed it.
+
+    That memory ran out reaches the daemon by another way than the end, and may come after it: the record then says
+    nothing of it (seen once, on 20.10.24).
+    """
+    state = engine.state(container)
+    if is_explained or state.is_oom_killed or state.exit_code != _KILLED:
+        return state
+    return replace(state, is_oom_killed=engine.has_run_out_of_memory(container))
 
 
 def is_output_full(engine: Engine, store: OutputStore, attempt: AttemptRef) -> bool:

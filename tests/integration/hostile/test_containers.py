@@ -12,6 +12,7 @@ from dccf.errors import AttemptFailed
 from dccf.local.daemon import PrivateDaemon
 from dccf.models import Reason, Stream
 from dccf.runner.engine import Engine
+from dccf.runner.spec import name_of
 from tests.integration.hostile.conftest import MakePlay
 
 pytestmark = pytest.mark.docker
@@ -212,6 +213,17 @@ def test_files_in_tmp_count_as_memory(play: MakePlay) -> None:
     ended = attempt.build_and_run("FROM busybox\nCMD exec head -c 100m /dev/zero > /tmp/x")
 
     assert ended.reason == Reason.OUT_OF_MEMORY
+
+
+def test_the_daemon_tells_by_its_events_as_well_whose_memory_ran_out(play: MakePlay, engine: Engine) -> None:
+    greedy, itself = play(memory="32m"), play(memory="32m")
+
+    greedy.build_and_run("FROM busybox\nCMD exec tail /dev/zero")
+    ended = itself.build_and_run("FROM busybox\nCMD sh -c 'kill -9 $$'; exit 137")
+
+    assert engine.has_run_out_of_memory(name_of(greedy.attempt))
+    assert not engine.has_run_out_of_memory(name_of(itself.attempt))
+    assert ended.reason == Reason.EXIT_NONZERO
 
 
 def test_root_is_nobody_outside_in_the_build_and_in_the_run(play: MakePlay) -> None:
