@@ -65,8 +65,9 @@ class LayerCache:
     def begin_anew(self) -> None:
         """Let no later build use a layer that is there now."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        new = self._file.with_suffix(".new")
-        new.write_text(secrets.token_hex(8))
+        name = secrets.token_hex(8)
+        new = self._file.with_suffix(f".{name}")  # of its own: two processes may begin at once
+        new.write_text(name)
         new.replace(self._file)
 
     @property
