@@ -13,7 +13,7 @@ import requests
 import requests.adapters
 import requests.auth
 
-from dccf import errors
+from dccf import errors, loopback
 from dccf.client.where import Where
 from dccf.errors import DccfError, FieldError
 
@@ -23,7 +23,6 @@ _READ_SECONDS = 90.0
 _TRIES = 4
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 10.0
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _TRY_AGAIN = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
 Result = TypeVar("Result")
@@ -61,7 +60,7 @@ class Http:
         self.where = where
         self._session = requests.Session()
         # Proxies and certificates of the surroundings count, but nothing on this machine is reached through a proxy.
-        self._session.trust_env = urlsplit(where.url).hostname not in _LOOPBACK_NAMES
+        self._session.trust_env = urlsplit(where.url).hostname not in loopback.NAMES
         self._session.auth = _Bearer(where.token)
 
     def close(self) -> None:
