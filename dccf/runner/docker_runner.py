@@ -6,7 +6,6 @@ process may go on where another stopped.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,10 @@ class DockerRunner:
             known, self._store = probe(self._engine), None
             self._capabilities = known
         self._known_store()
-        self._require_room(Path(str(info.get("DockerRootDir", ""))))
+        data = Path(str(info.get("DockerRootDir", "")))
+        # Where the daemon's folder is out of sight the worker's own counts, which is on the same disk as a rule.
+        folder = data if data.is_absolute() and data.is_dir() else self._settings.state_folder
+        housekeeping.require_room(folder, self._settings.disk_free_bytes, self.drop_kept_images)
         return EngineInfo("docker", known.version, known.builder, known.warnings)
 
     def build(
@@ -275,23 +277,6 @@ class DockerRunner:
                 housekeeping.drop_images(self._engine, [self._settings.self_test_image])
         except Refused as error:
             raise EngineUnavailable(f"The Docker daemon does not remove kept images: {error}") from error
-
-    def _require_room(self, data: Path) -> None:
-        """Make sure that the daemon's disk has room, if need be by giving up what is kept for later.
-
-        Where its folder is out of sight the worker's own counts, which is on the same disk as a rule.
-        """
-        folder = data if data.is_absolute() and data.is_dir() else self._settings.state_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free >= self._settings.disk_free_bytes:
-            return
-        self.drop_kept_images()
-        free = shutil.disk_usage(folder).free
-        if free < self._settings.disk_free_bytes:
-            raise EngineUnavailable(
-                f"The disk of {folder} has {free >> 20} MiB free and needs "
-                f"{self._settings.disk_free_bytes >> 20} MiB, as DCCF_DISK_FREE_BYTES says: make room there."
-            )
 
     def _info(self) -> dict[str, Any]:
         try:

@@ -62,7 +62,7 @@ def state_of(engine: Engine, container: str, *, is_explained: bool) -> Container
     state = engine.state(container)
     if is_explained or state.is_oom_killed or state.exit_code != _KILLED:
         return state
-    return replace(state, is_oom_killed=engine.has_run_out_of_memory(container))
+    return replace(state, is_oom_killed=engine.has_event(container, "oom"))
 
 
 def is_output_full(engine: Engine, store: OutputStore, attempt: AttemptRef) -> bool:

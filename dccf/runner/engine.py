@@ -144,20 +144,8 @@ class Engine:
             finished_at=parse_time(state["FinishedAt"]),
         )
 
-    def has_seen_death(self, container: str) -> bool:
-        """Tell whether the daemon remembers that a container ended.
-
-        It keeps its last 256 events in memory. Of a container that died with the daemon, or while it was away, it has
-        none: its record says exit code 255 and the time of the daemon's next start, or that of the signal with which
-        the daemon ended it when it was stopped in order (137, 143; all measured on 20.10.24).
-        """
-        return self._has_event(container, "die")
-
-    def has_run_out_of_memory(self, container: str) -> bool:
-        """Tell whether the daemon has heard that a container's memory ran out, or hears it within a second or two."""
-        return self._has_event(container, "oom")
-
-    def _has_event(self, container: str, event: str) -> bool:
+    def has_event(self, container: str, event: str) -> bool:
+        """Tell whether the daemon has an event of a container among its last 256, or within a second or two."""
         now = int(time.time()) + 1
         wanted = json.dumps({"container": [container], "event": [event]})
         with self.exchange(self._timeout_seconds) as exchange:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from pathlib import Path
 
+from dccf.errors import EngineUnavailable
 from dccf.runner.engine import Engine, parse_time
 from dccf.runner.spec import attempt_of
 from dccf.runner.wire import Refused
@@ -50,3 +53,21 @@ def drop_images(engine: Engine, kept: Collection[str]) -> None:
         for tag in facts.tags if facts is not None else ():
             with contextlib.suppress(Refused):
                 engine.remove_image(tag)
+
+
+def require_room(folder: Path, free_bytes: int, make_room: Callable[[], None]) -> None:
+    """Make sure that a folder's disk has room, if need be by giving up what is kept for later.
+
+    Raises:
+        EngineUnavailable: it has none all the same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free >= free_bytes:
+        return
+    make_room()
+    free = shutil.disk_usage(folder).free
+    if free < free_bytes:
+        raise EngineUnavailable(
+            f"The disk of {folder} has {free >> 20} MiB free and needs "
+            f"{free_bytes >> 20} MiB, as DCCF_DISK_FREE_BYTES says: make room there."
+        )

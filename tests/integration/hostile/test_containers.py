@@ -221,8 +221,8 @@ def test_the_daemon_tells_by_its_events_as_well_whose_memory_ran_out(play: MakeP
     greedy.build_and_run("FROM busybox\nCMD exec tail /dev/zero")
     ended = itself.build_and_run("FROM busybox\nCMD sh -c 'kill -9 $$'; exit 137")
 
-    assert engine.has_run_out_of_memory(name_of(greedy.attempt))
-    assert not engine.has_run_out_of_memory(name_of(itself.attempt))
+    assert engine.has_event(name_of(greedy.attempt), "oom")
+    assert not engine.has_event(name_of(itself.attempt), "oom")
     assert ended.reason == Reason.EXIT_NONZERO
 
 
